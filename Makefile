@@ -1,0 +1,54 @@
+# make book | test | lab | notebooks | check | clean        (README.md has the plain commands behind each)
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+NB     ?= $(sort $(wildcard book/*.ipynb))
+# Strict: every stored text output is compared. Two notebooks at a time, one thread each: two threads each would fight.
+NBVAL  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
+          --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=180 -p no:cacheprovider -n 2 --dist loadscope
+
+.PHONY: help venv book test unit notebook-test check lab notebooks clean
+help:
+	@echo "make book        build the pages        (_build/html/index.html)"
+	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
+	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
+	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
+	@echo "make clean       remove what was built (not .venv)"
+
+venv: $(STAMP)
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "Python 3.11 or newer is needed and $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[book,test,lab]"
+	@touch $@
+
+book: venv
+	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@echo "Open _build/html/index.html (or: $(BIN)/python -m http.server --directory _build/html, then http://localhost:8000)"
+
+test: unit notebook-test
+
+unit: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+
+notebook-test: venv
+	$(NBVAL) book
+
+check: venv
+	$(NBVAL) $(NB)
+
+lab: venv
+	cd book && $(abspath $(BIN))/jupyter lab
+
+notebooks: venv
+	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
+	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
+		--extra-keys "metadata.language_info cell.metadata.execution" $(NB)
+
+clean:
+	rm -rf _build build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
