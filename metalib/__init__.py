@@ -1,0 +1,30 @@
+"""metalib: a small library of meta-learning, and the code that the book runs.
+
+The public names, in reading order. A meta-learner is a function from a small data set to a predictor:
+
+    phi = learner.adapt(support);   y_hat = learner.predict(phi, x);   loss = learner(episode)
+"""
+
+from metalib.episode import Data, Episode  # isort: skip
+from metalib.data import ClassImages, glyphs  # isort: skip
+from metalib.tasks import Classify, FewShot, Sinusoids  # isort: skip
+from metalib.nets import conv4, mlp  # isort: skip
+from metalib.learner import Learner, meta_gradient  # isort: skip
+from metalib.maml import FOMAML, MAML  # isort: skip
+from metalib.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
+from metalib.train import History, TrainConfig, meta_train  # isort: skip
+from metalib.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
+from metalib.audit import Audit, audit  # isort: skip
+from metalib.certify import Certificate, certify_gradient  # isort: skip
+from metalib.checkpoint import load, save  # isort: skip
+from metalib.runtime import check, seeded  # isort: skip
+from metalib.show import show  # isort: skip
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Data", "Episode", "ClassImages", "glyphs", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
+    "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
+    "TrainConfig", "meta_train", "History", "meta_test", "meta_test_path", "Score", "compare",
+    "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show",
+]

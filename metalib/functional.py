@@ -1,0 +1,85 @@
+"""Pure functions on tensors and dicts of tensors: nothing here knows what a learner is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Params = dict[str, Tensor]
+
+
+def descend(params: Params, grads: Params, lr: float | Tensor | Params) -> Params:
+    """One gradient step, out of place: phi_{j+1} = phi_j - lr * g.
+
+    Args:
+        params: phi_j, name -> tensor.
+        grads: g = dL/dphi_j, the same names and shapes.
+        lr: one rate for all, or one tensor per name (Meta-SGD).
+    """
+    if isinstance(lr, dict):
+        return {k: p - lr[k] * grads[k] for k, p in params.items()}
+    return {k: p - lr * grads[k] for k, p in params.items()}
+
+
+def one_hot(y: Tensor, way: int) -> Tensor:
+    """Labels (M,) -> indicator matrix (M, N), as booleans. `F.one_hot` fails under vmap; a comparison does not."""
+    return y[:, None] == torch.arange(way, device=y.device)
+
+
+def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
+    """Mean embedding of each class: c_n = (1/K_n) sum_{i: y_i = n} z_i.
+
+    Args:
+        z: embeddings, (M, D).
+        y: labels 0..way-1, (M,).
+        way: N, the number of classes.
+
+    Returns:
+        (N, D). A class without an example gets the zero vector.
+    """
+    member = one_hot(y, way).to(z.dtype)  # (M, N)
+    return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances between the rows of a (M, D) and of b (N, D): (M, N).
+
+    The differences are formed explicitly: |a|^2 - 2ab + |b|^2 loses digits when a is close to b,
+    and `torch.cdist` has no double backward.
+    """
+    return (a[:, None] - b[None]).pow(2).sum(-1)
+
+
+def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy for integer targets, mean squared error for float targets.
+
+    Raises:
+        ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake).
+    """
+    if not y.is_floating_point():
+        return F.cross_entropy(prediction, y)
+    if prediction.shape != y.shape:
+        raise ValueError(f"predictions have shape {tuple(prediction.shape)}, targets {tuple(y.shape)}: make them equal")
+    return F.mse_loss(prediction, y)
+
+
+def hvp(f: Callable[[Params], Tensor], params: Params, v: Params) -> Params:
+    """Hessian-vector product (d2f/dparams2) v without forming the Hessian, by forward-over-reverse.
+
+    Pearlmutter (1994), "Fast exact multiplication by the Hessian".
+    """
+    return torch.func.jvp(torch.func.grad(f), (params,), (v,))[1]
+
+
+def dot(a: Params, b: Params) -> Tensor:
+    """Inner product of two dicts of tensors: sum over names of <a_k, b_k>."""
+    return sum((a[k] * b[k]).sum() for k in a)
+
+
+def relative_error(a: Params, b: Params) -> float:
+    """|a - b| / |b| over all entries of two dicts of tensors, in float64."""
+    diff = sum((a[k].double() - b[k].double()).pow(2).sum() for k in b)
+    return float((diff / sum(b[k].double().pow(2).sum() for k in b).clamp(min=1e-300)).sqrt())

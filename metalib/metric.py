@@ -1,0 +1,120 @@
+"""Metric learning: adapt by embedding, predict by distance. Also the baseline that every method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad
+
+from metalib.episode import Data, Episode
+from metalib.functional import Params, class_means, descend, squared_distance
+from metalib.learner import Learner
+
+
+class ProtoNet(Learner):
+    """Each class is the mean of its embedded support examples; a query belongs to the nearest mean.
+
+        c_n = (1/K) sum_{i: y_i = n} f(x_i),        logits_n(x) = -|f(x) - c_n|^2
+
+    Args:
+        encoder: f, maps inputs (M, ...) to embeddings (M, D).
+        loss: see `Learner`.
+
+    Snell, Swersky and Zemel (2017), "Prototypical networks for few-shot learning", NeurIPS.
+    """
+
+    def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        super().__init__(loss)
+        self.encoder = encoder
+
+    def adapt(self, support: Data) -> Tensor:
+        """The prototypes, (N, D)."""
+        return class_means(self.encoder(support.x), support.y, support.way)
+
+    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        """Negative squared distances to the prototypes, (M, N)."""
+        return -squared_distance(self.encoder(x), phi)
+
+
+class Pretrained(Learner):
+    """The strong baseline: train an ordinary classifier on all training classes, keep its embedding, fit a small head.
+
+        pretraining (on `Classify` tasks):  logits = W f(x) + b over all training classes
+        adaptation, head="centroid":        nearest class mean of z = (f(x) - m) / |f(x) - m|
+        adaptation, head="linear":          logistic regression on z, J steps of gradient descent from the centroids
+
+    m is the mean of the support embeddings. There is no meta-learning anywhere: nothing in training has seen a task.
+
+    Args:
+        encoder: f, maps inputs (M, ...) to embeddings (M, D); D is read from `encoder.embedding_dim` unless given.
+        head: "centroid" or "linear".
+        classes: the number of training classes, needed to pretrain.
+        embedding_dim: D.
+        temperature: multiplies the head's logits, whose embeddings have unit length.
+        steps, lr, weight_decay: of the linear head.
+
+    Raises:
+        ValueError: an unknown head, or an embedding dimension that cannot be found.
+
+    Chen et al. (2019), "A closer look at few-shot classification"; Wang et al. (2019), "SimpleShot".
+    """
+
+    def __init__(self, encoder: nn.Module, head: str = "centroid", *, classes: int | None = None,
+                 embedding_dim: int | None = None, temperature: float = 10.0, steps: int = 50, lr: float = 0.1,
+                 weight_decay: float = 1e-3) -> None:
+        super().__init__()
+        if head not in ("centroid", "linear"):
+            raise ValueError(f"head={head!r}: expected 'centroid' or 'linear'")
+        embedding_dim = embedding_dim or getattr(encoder, "embedding_dim", None)
+        if classes and not embedding_dim:
+            raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim=")
+        self.encoder, self.head, self.classes, self.embedding_dim = encoder, head, classes, embedding_dim
+        self.temperature, self.steps, self.lr, self.weight_decay = temperature, steps, lr, weight_decay
+        self.classifier = nn.Linear(embedding_dim, classes) if classes else None
+
+    def forward(self, episode: Episode) -> Tensor:
+        """The pretraining loss: plain classification of the query among all training classes. The support is unused."""
+        if self.classifier is None:
+            raise ValueError("pretraining needs the number of training classes: Pretrained(encoder, classes=...)")
+        return self.task_loss(self.classifier(self.encoder(episode.query.x)), episode.query.y)
+
+    def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
+        f = self.encoder(support.x)  # (N*K, D)
+        m = f.mean(0)
+        z = F.normalize(f - m, dim=-1)
+        c = class_means(z, support.y, support.way)  # (N, D)
+        w = {"W": 2 * c, "b": -c.pow(2).sum(-1)}  # the nearest mean, written as a linear classifier
+        if self.head == "linear":
+            for _ in range(self.steps if steps is None else steps):
+                w = descend(w, grad(self.head_loss)(w, z, support.y), self.lr)
+        return m, w["W"], w["b"]
+
+    def head_loss(self, w: Params, z: Tensor, y: Tensor) -> Tensor:
+        """Regularised logistic regression on the support embeddings."""
+        logits = self.temperature * (z @ w["W"].T + w["b"])
+        return self.task_loss(logits, y) + 0.5 * self.weight_decay * w["W"].pow(2).sum()
+
+    def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
+        """The head's logits, (M, N)."""
+        m, W, b = phi
+        z = F.normalize(self.encoder(x) - m, dim=-1)  # (M, D)
+        return self.temperature * (z @ W.T + b)
+
+
+class PixelFloor(Learner):
+    """The floor without learning: a query belongs to the class whose mean support image has the largest cosine with it.
+
+        logits_n(x) = <x, c_n> / (|x| |c_n|),    c_n the mean raw image of class n
+    """
+
+    def adapt(self, support: Data) -> Tensor:
+        """The unit-length class means, (N, D)."""
+        return F.normalize(class_means(support.x.flatten(1), support.y, support.way), dim=-1)
+
+    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        """Cosine similarities, (M, N)."""
+        return F.normalize(x.flatten(1), dim=-1) @ phi.T

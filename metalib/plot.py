@@ -1,0 +1,68 @@
+"""Figures the chapters share. Every function draws on an Axes (or makes one) and returns it; titles are the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metalib.episode import Episode
+from metalib.evaluate import Score
+from metalib.train import History
+
+# Okabe and Ito's palette, distinguishable with any colour vision: blue, orange, green, vermilion, purple, sky, yellow.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+
+
+def style() -> None:
+    """The book's matplotlib settings: an opaque white page, readable in light and dark, and the palette above."""
+    plt.rcParams.update({
+        "figure.figsize": (6.4, 3.6), "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "figure.constrained_layout.use": True, "axes.prop_cycle": plt.cycler(color=COLOURS), "axes.grid": True,
+        "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10,
+        "axes.titlesize": 11, "legend.frameon": False, "lines.linewidth": 1.8,
+    })
+
+
+def episode(episodes: Episode, t: int = 0, *, queries: int = 5) -> Figure:
+    """The images of task t: one row a class, its support on the left of the line, some of its queries on the right."""
+    (sx, sy, way), (qx, qy, _) = episodes.task(t)
+    rows = [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
+    shot, shown = len(rows[0][0]), max(len(q) for _, q in rows)
+    figure, axes = plt.subplots(way, shot + shown, figsize=(0.75 * (shot + shown), 0.8 * way), squeeze=False)
+    for n, (support, query) in enumerate(rows):
+        for axis in axes[n]:
+            axis.axis("off")
+        for j, image in enumerate(torch.cat([support, query])):
+            axes[n][j].imshow(image.permute(1, 2, 0).cpu().squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
+        axes[n][0].text(-0.35, 0.5, str(n), transform=axes[n][0].transAxes, va="center", ha="right")
+    axes[0][0].set_title("support", fontsize=9)
+    axes[0][shot].set_title("query", fontsize=9)
+    return figure
+
+
+def accuracy_by_step(scores: Sequence[Score], *, label: str | None = None, axis: Axes | None = None) -> Axes:
+    """Mean and 95 % interval after each of 0..J inner steps, as `meta_test_path` returns them; accuracies in %."""
+    axis = axis or plt.subplots()[1]
+    scale = 100 if scores[0].metric == "accuracy" else 1
+    axis.errorbar(range(len(scores)), [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
+                  marker="o", capsize=3, label=label)
+    axis.set_xlabel("inner steps J")
+    axis.set_ylabel("query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
+    axis.set_xticks(range(len(scores)))
+    return axis
+
+
+def losses(history: History, *, window: int = 50, label: str | None = None, axis: Axes | None = None) -> Axes:
+    """The meta-loss during training, averaged over `window` meta-iterations."""
+    axis = axis or plt.subplots()[1]
+    values = torch.tensor(history.losses, dtype=torch.float64)
+    window = max(1, min(window, len(values)))
+    smooth = values.unfold(0, window, 1).mean(1)
+    axis.plot(range(window, len(values) + 1), smooth, label=label)
+    axis.set_xlabel("meta-iteration")
+    axis.set_ylabel(f"meta-loss (mean of {window})")
+    return axis

@@ -1,0 +1,76 @@
+"""Small facts about where the code runs: devices, progress bars, and the comparison of published numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm as auto_tqdm
+from tqdm.std import tqdm
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters; the CPU if it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def progress(total: int, what: str, initial: int = 0) -> tqdm:
+    """A progress bar for anything longer than a few seconds.
+
+    It shows in a terminal and in a live notebook, and stays quiet when output goes to a file and while notebooks are
+    executed to be stored or checked (METALIB_QUIET=1), because a widget in a stored notebook loads scripts from a CDN.
+    """
+    notebook = "ipykernel" in sys.modules
+    quiet = bool(os.environ.get("METALIB_QUIET")) or not (notebook or sys.stderr.isatty())
+    bar = auto_tqdm if notebook and not quiet else tqdm
+    return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2)
+
+
+def check(value: float, *, published: float, tol: float, what: str = "value") -> None:
+    """Print the published value, and raise if today's measurement is further from it than `tol`.
+
+    A number that float32 training made differs a little from one CPU to the next. Printing the published value keeps
+    the page the same everywhere, and the comparison keeps it honest: it fails when the code no longer produces it.
+
+    Raises:
+        AssertionError: |value - published| > tol, or value is not finite.
+    """
+    if not abs(float(value) - published) <= tol:
+        raise AssertionError(f"{what}: measured {float(value):.4g}, published {published:.4g}, which differ by more than "
+                             f"{tol:g}; if a change in the code meant this, update published=")
+    print(f"{what}: {published:g} (re-measured within {tol:g})")
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator with this seed: randomness is always explicit."""
+    return torch.Generator().manual_seed(seed)
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for a safe point: yields a function that says whether it was pressed.
+
+    A second Ctrl-C interrupts at once. Outside the main thread, where signals do not arrive, nothing changes.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handler(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

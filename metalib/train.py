@@ -1,0 +1,174 @@
+"""Meta-training: draw tasks, take the mean meta-gradient, step the slow weights; nothing finished is ever lost."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metalib import checkpoint
+from metalib.evaluate import meta_test
+from metalib.learner import Learner, meta_gradient
+from metalib.runtime import deferred_interrupt, device_of, progress
+from metalib.tasks import Tasks
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, besides the learner and the tasks."""
+
+    iterations: int = 1000
+    """Meta-iterations: steps of the outer optimiser."""
+    meta_batch: int = 4
+    """T, tasks per meta-iteration."""
+    lr: float = 1e-3
+    """The outer learning rate (beta) of Adam."""
+    schedule: str = "constant"
+    """"constant", or "cosine": from lr down to 0 over `iterations`."""
+    clip: float | None = None
+    """Largest norm of the meta-gradient; None does not clip."""
+    seed: int = 0
+    """Of the training episodes (not of the weights, which exist before training starts)."""
+    map: str = "auto"
+    """How `meta_gradient` goes over the tasks."""
+    val_every: int = 0
+    """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
+    val_episodes: int = 200
+    """Tasks per validation."""
+    checkpoint: str | Path | None = None
+    """File for the training state. If it exists, training resumes from it, bit for bit."""
+    checkpoint_every: int = 500
+    """Meta-iterations between two writes of that file."""
+
+
+@dataclass
+class History:
+    """What happened during training.
+
+    Attributes:
+        losses: the mean meta-loss of every meta-iteration.
+        validations: (iteration, mean, ci95) of every validation, in the unit of the metric.
+        best_iteration: after how many meta-iterations the returned weights were reached.
+        chosen: "best on validation tasks" or "last": why these weights were returned.
+        seconds: wall time of the training loop.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validations: list[tuple[int, float, float]] = field(default_factory=list)
+    best_iteration: int = 0
+    chosen: str = "last"
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        tail = self.losses[-100:]
+        return (f"{len(self.losses)} meta-iterations, mean meta-loss of the last {len(tail)}: "
+                f"{sum(tail) / max(len(tail), 1):.3f}; returned weights: {self.chosen} (iteration {self.best_iteration})")
+
+
+def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),
+               val_tasks: Tasks | None = None) -> History:
+    """Minimise the expected meta-loss over `tasks` with Adam, in place.
+
+        theta <- Adam(theta, (1/T) sum_t dL_t/dtheta)
+
+    The learner ends with the weights that did best on `val_tasks` if they are given, else with the last ones;
+    `History.chosen` says which. Test classes play no part.
+
+    Raises:
+        ValueError: a setting out of range, or a checkpoint of another run.
+        FloatingPointError: the meta-loss or its gradient became NaN or infinite. The learner keeps the weights from before.
+        KeyboardInterrupt: passed on after the training state was written.
+    """
+    _check(config)
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=config.lr)
+    generator, history = torch.Generator().manual_seed(config.seed), History()
+    best: dict[str, Any] | None = None
+    if config.checkpoint and Path(config.checkpoint).exists():
+        best, history = _resume(config, learner, optimizer, generator)
+
+    device, began = device_of(learner), time.perf_counter() - history.seconds
+    learner.train()
+    with deferred_interrupt() as interrupted, progress(config.iterations, "meta-train", len(history.losses)) as bar:
+        while (i := len(history.losses)) < config.iterations and not interrupted():
+            episodes = tasks.sample(config.meta_batch, generator=generator).to(device)
+            loss = float(meta_gradient(learner, episodes, config.map))
+            _step(learner, optimizer, config, loss, i)
+            history.losses.append(loss)
+            history.seconds, i = time.perf_counter() - began, i + 1
+            if val_tasks is not None and (i == config.iterations or (config.val_every and i % config.val_every == 0)):
+                best = _validate(learner, val_tasks, config, history, best)
+            if config.checkpoint and (i % config.checkpoint_every == 0 or i == config.iterations or interrupted()):
+                checkpoint.write(_state(config, learner, optimizer, generator, history, best), config.checkpoint)
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update()
+    if interrupted() and len(history.losses) < config.iterations:
+        where = f"; call meta_train again to continue from {config.checkpoint}" if config.checkpoint else ""
+        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, whose weights the learner has{where}")
+    if best is not None:
+        learner.load_state_dict(best["weights"])
+        history.best_iteration, history.chosen = best["iteration"], "best on validation tasks"
+    else:
+        history.best_iteration = len(history.losses)
+    return history
+
+
+def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfig, loss: float, i: int) -> None:
+    """One step of the outer optimiser, refused if the gradient is not finite."""
+    for group in optimizer.param_groups:
+        cosine = 0.5 * (1 + math.cos(math.pi * i / config.iterations))
+        group["lr"] = config.lr * (cosine if config.schedule == "cosine" else 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), config.clip or math.inf)
+    if not math.isfinite(loss) or not math.isfinite(float(norm)):
+        raise FloatingPointError(f"meta-loss {loss:g} with gradient norm {float(norm):g} at meta-iteration {i + 1}: the "
+                                 "learner keeps the weights from before. Lower inner_lr or lr, or set clip=10")
+    optimizer.step()
+
+
+def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
+              best: dict[str, Any] | None) -> dict[str, Any]:
+    """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
+    score, iteration = meta_test(learner, val_tasks, config.val_episodes, seed=config.seed), len(history.losses)
+    history.validations.append((iteration, score.mean, score.ci95))
+    merit = score.mean if score.metric == "accuracy" else -score.mean
+    if best is not None and merit <= best["merit"]:
+        return best
+    return {"merit": merit, "iteration": iteration, "weights": {k: v.clone() for k, v in learner.state_dict().items()}}
+
+
+def _state(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer, generator: torch.Generator,
+           history: History, best: dict[str, Any] | None) -> dict[str, Any]:
+    return {"run": _identity(config), "weights": learner.state_dict(), "optimizer": optimizer.state_dict(),
+            "generator": generator.get_state(), "history": asdict(history), "best": best}
+
+
+def _resume(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer,
+            generator: torch.Generator) -> tuple[dict[str, Any] | None, History]:
+    """Put everything back as it was when the checkpoint was written."""
+    state = checkpoint.read(config.checkpoint)
+    if state.get("run") != _identity(config):
+        raise ValueError(f"{config.checkpoint} belongs to another run ({state.get('run')}, now {_identity(config)}): use the "
+                         "same TrainConfig to resume, or another checkpoint= to start anew")
+    try:
+        learner.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        raise ValueError(f"{config.checkpoint} holds another network: {error}") from error
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["generator"])
+    return state["best"], History(**state["history"])
+
+
+def _identity(config: TrainConfig) -> dict[str, Any]:
+    """The settings that a resumed run must share with the interrupted one."""
+    return {k: v for k, v in asdict(config).items() if k not in ("checkpoint", "checkpoint_every", "map")}
+
+
+def _check(config: TrainConfig) -> None:
+    if config.schedule not in ("constant", "cosine"):
+        raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
+    for name in ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes"):
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name}={getattr(config, name)}: must be positive")

@@ -1,0 +1,1 @@
+"""Interactive figures of the book, one file each beside its script."""
