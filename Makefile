@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NB     ?= $(sort $(wildcard book/*.ipynb))
 # Strict: every stored text output is compared. Two notebooks at a time, one thread each: two threads each would fight.
-NBVAL  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
+NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
           --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=180 -p no:cacheprovider -n 2 --dist loadscope
 
 .PHONY: help venv book test unit notebook-test check lab notebooks clean
@@ -44,7 +44,7 @@ lab: venv
 	cd book && $(abspath $(BIN))/jupyter lab
 
 notebooks: venv
-	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
+	METALIB_QUIET=1 OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 		--extra-keys "metadata.language_info cell.metadata.execution" $(NB)
 

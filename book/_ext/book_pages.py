@@ -1,23 +1,30 @@
-"""What the stock theme needs before its pages are quiet, small and offline.
+"""What the stock theme and autodoc need before the pages are quiet, small, offline and linked.
 
 * Thebe (live code from a CDN) is never used here, but its scripts are on every page and log an error: drop them.
 * MathJax comes whole (25 MB) from sphinx-mathjax-offline: keep what a page can ask for (TeX input, CHTML output).
+* Docstrings are written to be read in an editor: an indented block is an equation or code, `this` is code. Say so in
+  reStructuredText before it is parsed.
+* A type is documented under its public name, metalib.Episode, and annotated by the module that holds it,
+  metalib.episode.Episode: link the second to the first.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 # Everything that tex-chtml.js may load while it runs, relative to _static/mathjax.
 MATHJAX_KEPT = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
+SECTIONS = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$")
+COLUMNS = re.compile(r"\S {3,}\S")  # words set in columns: a table
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
+    def wanted(file):
+        settings = (getattr(file, "attributes", None) or {}).get("body") or ""
+        return "thebe" not in f"{getattr(file, 'filename', file)}{settings}".lower()
+
     for key in ("script_files", "css_files"):
-        context[key] = [f for f in context.get(key, []) if "thebe" not in str(getattr(f, "filename", f) or "")]
-    # Thebe's settings are an inline script without a file name: recognise them by what they declare.
-    context["script_files"] = [
-        f for f in context["script_files"] if "THEBE" not in str(getattr(f, "attributes", {}).get("body", ""))
-    ]
+        context[key] = [file for file in context.get(key, []) if wanted(file)]
 
 
 def prune_mathjax(app, error):
@@ -31,7 +38,61 @@ def prune_mathjax(app, error):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def escape(line):
+    """`code` becomes ``code``; what would be markup outside it is escaped."""
+    parts = re.split(r"(``[^`]+``|`[^`]+`)", line)
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = f"``{part.strip('`')}``"
+        else:
+            parts[i] = re.sub(r"([*|])", r"\\\1", re.sub(r"(\w)_(?!\w)", r"\1\\_", part))
+    # A closing ``, directly followed by a letter, would not end the literal.
+    return re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", "".join(parts))
+
+
+def read_docstring(app, what, name, obj, options, lines):
+    out, section, literal, table = [], False, False, False
+    for i, line in enumerate(lines):
+        first = bool(line.strip()) and (i == 0 or not lines[i - 1].strip())  # of a paragraph
+        indented = line.startswith("    ")
+        if line.strip() and not indented:
+            section, literal = bool(SECTIONS.match(line)), False
+        if first:
+            table = not section and not indented and COLUMNS.search(line) is not None
+            if table or (indented and not section and not literal):
+                out += ["::", ""]
+                literal = literal or indented
+        out.append(f"    {line}" if table else line if literal else escape(line))
+    lines[:] = out
+    if what == "attribute":
+        app.env.temp_data["docstring"] = list(out)
+
+
+def keep_attribute(app, what, name, obj, options, lines):
+    """Napoleon reads "Seconds: wall time" under an attribute as a type and a description; it is a sentence."""
+    if what == "attribute":
+        lines[:] = app.env.temp_data["docstring"]
+
+
+def link_public_name(app, env, node, contnode):
+    target = node.get("reftarget", "")
+    name = target.rpartition(".")[2]
+    if node.get("refdomain") != "py" or not name or target == f"metalib.{name}":
+        return None
+    if "." in target and not target.startswith("metalib."):
+        return None
+    found = env.get_domain("py").objects.get(f"metalib.{name}")
+    if found is None:
+        return None
+    from sphinx.util.nodes import make_refnode
+
+    return make_refnode(app.builder, node.get("refdoc", env.docname), found.docname, found.node_id, contnode)
+
+
 def setup(app):
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", prune_mathjax, priority=900)  # after the extension that copies it
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("autodoc-process-docstring", read_docstring, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", keep_attribute, priority=900)  # after it
+    app.connect("missing-reference", link_public_name)
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
