@@ -6,7 +6,7 @@ The public names, in reading order. A meta-learner is a function from a small da
 """
 
 from metalib.episode import Data, Episode  # isort: skip
-from metalib.data import ClassImages, glyphs  # isort: skip
+from metalib.data import ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, Sinusoids  # isort: skip
 from metalib.nets import conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
@@ -23,7 +23,7 @@ from metalib.show import show  # isort: skip
 __version__ = "0.1.0"
 
 __all__ = [
-    "Data", "Episode", "ClassImages", "glyphs", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
+    "Data", "Episode", "ClassImages", "glyphs", "omniglot", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "meta_test", "meta_test_path", "Score", "compare",
     "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show",

@@ -107,8 +107,11 @@ def _folders() -> list[Path]:
 
 def _writable(folder: Path) -> bool:
     try:
+        there = next(f for f in (folder, *folder.parents) if f.exists())
+        if not there.stat().st_mode & 0o222:  # nobody may write here; the administrator could, and should not
+            return False
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # os.access is wrong for root and for read-only mounts
+        with tempfile.TemporaryFile(dir=folder):  # os.access does not see a read-only mount
             return True
     except OSError:
         return False
