@@ -43,11 +43,11 @@ def escape(line):
     parts = re.split(r"(``[^`]+``|`[^`]+`)", line)
     for i, part in enumerate(parts):
         if i % 2:
-            parts[i] = f"``{part.strip('`')}``"
+            glued = re.match(r"\w", parts[i + 1])  # a literal must not end right before a letter
+            parts[i] = f"``{part.strip('`')}``" + ("\\ " if glued else "")
         else:
             parts[i] = re.sub(r"([*|])", r"\\\1", re.sub(r"(\w)_(?!\w)", r"\1\\_", part))
-    # A closing ``, directly followed by a letter, would not end the literal.
-    return re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", "".join(parts))
+    return "".join(parts)
 
 
 def read_docstring(app, what, name, obj, options, lines):
@@ -60,7 +60,7 @@ def read_docstring(app, what, name, obj, options, lines):
         if first:
             table = not section and not indented and COLUMNS.search(line) is not None
             if table or (indented and not section and not literal):
-                out += ["::", ""]
+                out += [".. code-block:: text", ""]
                 literal = literal or indented
         out.append(f"    {line}" if table else line if literal else escape(line))
     lines[:] = out
