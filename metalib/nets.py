@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = ("batch", "layer", "instance", "group", None)
+from metalib.block import NORMS, ConvBlock
 
 
 class mlp(nn.Module):  # noqa: N801
@@ -80,51 +80,3 @@ class conv4(nn.Module):  # noqa: N801
             x = block(x)  # (M, C, H/2, W/2)
         z = x.flatten(1)  # (M, D)
         return z if self.head is None else self.head(z)
-
-
-class ConvBlock(nn.Module):
-    """conv -> norm -> ReLU -> max-pool, computed with the pooling first.
-
-    With z the convolution's output and g, b the norm's scale and shift,
-
-        max_pool(relu(g * (z - mean) / std + b)) = relu(|g| * (max_pool(s * z) - s * mean) / std + b),   s = sign(g),
-
-    because an increasing function commutes with the maximum. The statistics still use every value of z, but the
-    normalisation and the ReLU then touch a quarter of them. Multiplying z by s = +-1 is done on the filters, for free.
-    A convolution's bias before a norm has no effect, so it exists only with norm=None.
-    """
-
-    def __init__(self, in_channels: int, channels: int, norm: str | None) -> None:
-        super().__init__()
-        self.norm, self.groups = norm, {"layer": 1, "instance": channels, "group": min(8, channels)}.get(norm)
-        if norm == "group" and channels % self.groups:
-            raise ValueError(f"norm='group' splits the channels into {self.groups} groups: make {channels} a multiple")
-        self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        self.scale = nn.Parameter(torch.ones(channels)) if norm else None
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.norm is None:
-            return F.relu(F.max_pool2d(F.conv2d(x, self.weight, self.bias, padding=1), 2))
-        sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)  # (C,)
-        z = F.conv2d(x, self.weight * sign[:, None, None, None], padding=1)  # (M, C, H, W)
-        mean, var = self.statistics(z)
-        gain = (self.scale * sign)[:, None, None] * (var + 1e-5).rsqrt()
-        return F.relu((F.max_pool2d(z, 2) - mean) * gain + self.bias[:, None, None])
-
-    def statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance, broadcastable to z: over (M, H, W) for batch norm, per image and group else.
-
-        A group's channels may differ in sign(g), which layer and group norm must not see, so there the flipped
-        channels are flipped back before the statistics, and their mean is flipped again after.
-        """
-        if self.norm == "batch":
-            var, mean = torch.var_mean(z, dim=(0, 2, 3), keepdim=True, correction=0)
-            return mean, var  # (1, C, 1, 1)
-        sign = torch.where(self.scale < 0, -1.0, 1.0).to(z.dtype)[:, None, None]
-        M, C, H, W = z.shape
-        grouped = (z * sign).reshape(M, self.groups, -1)  # (M, G, C/G*H*W)
-        var, mean = torch.var_mean(grouped, dim=2, correction=0)  # (M, G)
-        mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C, 1, 1) for s in (mean, var))
-        return mean * sign, var

@@ -1,0 +1,123 @@
+"""One block of Conv4, arranged so that its second-order gradient is cheap.
+
+Three things make the plain block slow on a CPU, and none of them is the convolution. The double backward of PyTorch's
+batch norm costs more than everything else together; the differentiable alternative, `torch.var_mean`, walks the
+activations in the wrong order; and normalisation and ReLU touch four values for each one that survives the pooling.
+Here the moments come from one pass with an analytic backward and double backward (`Moments`), and the pooling comes
+first (`ConvBlock`). Both are exact: tests/test_gradients.py compares them with the plain block in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORMS = ("batch", "layer", "instance", "group", None)
+
+
+class ConvBlock(nn.Module):
+    """conv -> norm -> ReLU -> max-pool, computed with the pooling first.
+
+    With z the convolution's output and g, b the norm's scale and shift,
+
+        max_pool(relu(g * (z - mean) / std + b)) = relu(|g| * (max_pool(s * z) - s * mean) / std + b),   s = sign(g),
+
+    because an increasing function commutes with the maximum. The statistics still use every value of z, but the
+    normalisation and the ReLU then touch a quarter of them. Multiplying z by s = +-1 is done on the filters, for free.
+    A convolution's bias before a norm has no effect, so it exists only with norm=None.
+    """
+
+    def __init__(self, in_channels: int, channels: int, norm: str | None) -> None:
+        super().__init__()
+        self.norm, self.groups = norm, {"layer": 1, "instance": channels, "group": min(8, channels)}.get(norm)
+        if norm == "group" and channels % self.groups:
+            raise ValueError(f"norm='group' splits the channels into {self.groups} groups: make {channels} a multiple")
+        self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.scale = nn.Parameter(torch.ones(channels)) if norm else None
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm is None:
+            return F.relu(F.max_pool2d(F.conv2d(x, self.weight, self.bias, padding=1), 2))
+        sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)  # (C,)
+        z = F.conv2d(x, self.weight * sign[:, None, None, None], padding=1)  # (M, C, H, W)
+        mean, var = self.statistics(z)
+        gain = (self.scale * sign)[:, None, None] * (var + 1e-5).rsqrt()
+        return F.relu((F.max_pool2d(z, 2) - mean) * gain + self.bias[:, None, None])
+
+    def statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance, broadcastable to z: over (M, H, W) for batch norm, per image and group else.
+
+        A group's channels may differ in sign(g), which layer and group norm must not see, so there the flipped
+        channels are flipped back before the statistics, and their mean is flipped again after.
+        """
+        if self.norm == "batch":
+            mean, var = Moments.apply(z)  # (C,)
+            return mean[:, None, None], var[:, None, None]
+        sign = torch.where(self.scale < 0, -1.0, 1.0).to(z.dtype)[:, None, None]
+        M, C, H, W = z.shape
+        grouped = (z * sign).reshape(M, self.groups, -1)  # (M, G, C/G*H*W)
+        var, mean = torch.var_mean(grouped, dim=2, correction=0)  # (M, G)
+        mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C, 1, 1) for s in (mean, var))
+        return mean * sign, var
+
+
+class Moments(torch.autograd.Function):
+    """Mean and biased variance of each channel of z (M, C, H, W), from one pass over it: two tensors (C,).
+
+        d mean / d z = 1 / n,        d var / d z = (2 / n) (z - mean),        n = M H W
+    """
+
+    @staticmethod
+    def forward(z: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.batch_norm_update_stats(z, None, None, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
+        return MomentsBackward.apply(*ctx.saved_tensors, grad_mean, grad_var)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        var, mean = torch.var_mean(z.movedim(in_dims[0], 0), dim=(1, 3, 4), correction=0)
+        return (mean, var), (0, 0)
+
+
+class MomentsBackward(torch.autograd.Function):
+    """The backward of `Moments` as a function of its own, so that it has an analytic derivative too.
+
+        grad_z = a z + b,        a = (2 / n) grad_var,        b = grad_mean / n - a mean
+    """
+
+    @staticmethod
+    def forward(z: Tensor, mean: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
+        n = z.numel() // z.shape[1]
+        a = grad_var * (2 / n)
+        return (z * a[:, None, None]).add_((grad_mean / n - a * mean)[:, None, None])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor], output: Tensor) -> None:
+        z, mean, _, grad_var = inputs
+        ctx.save_for_backward(z, mean, grad_var)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        z, mean, grad_var = ctx.saved_tensors
+        n = z.numel() // z.shape[1]
+        a, total = grad_var * (2 / n), g.sum((0, 2, 3))
+        return g * a[:, None, None], -a * total, total / n, ((g * z).sum((0, 2, 3)) - mean * total) * (2 / n)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        z, mean, grad_mean, grad_var = (
+            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in zip(inputs, in_dims))
+        n = z[0].numel() // z.shape[2]
+        a = grad_var * (2 / n)
+        return z * a[:, None, :, None, None] + (grad_mean / n - a * mean)[:, None, :, None, None], 0
