@@ -1,0 +1,205 @@
+"""Every chapter is what CONTRIBUTING.md asks for, and what it publishes cannot rot without turning `make test` red."""
+
+import ast
+import configparser
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import metalib
+import nbformat
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags  # noqa: E402
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+SHOWING = {"print", "check", "display", "metalib.check", "metalib.show", "plt.show", "show"}
+IGNORING = re.compile(r"#\s*(NBVAL|PYTEST_VALIDATE)_|^%%capture", re.M)
+NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
+         "--nbval-sanitize-with", str(ROOT / "tests/sanitize.cfg"), "--rootdir"]
+chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+
+
+def test_the_book_has_its_first_part():
+    assert [p.stem[:2] for p in CHAPTERS][:6] == ["00", "01", "02", "03", "04", "05"]
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    assert [f for f in listed if re.match(r"book/\d\d_", f)] == [f"book/{p.stem}" for p in CHAPTERS]
+
+
+def shows(cell: nbformat.NotebookNode) -> bool:
+    """Whether the cell certainly displays something when it runs."""
+    body = parse(cell.source).body
+    calls = [ast.unparse(s.value.func) for s in body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call)]
+    last = body[-1] if body else None
+    bare = isinstance(last, ast.Expr) and isinstance(last.value, ast.Name | ast.Attribute | ast.BinOp | ast.Tuple)
+    return bare or bool(SHOWING & set(calls))
+
+
+def publication_faults(nb: nbformat.NotebookNode) -> list[str]:
+    """Why the outputs stored in a notebook could not be trusted, or could not be shown offline."""
+    faults = []
+    if not any(c.outputs for c in code_cells(nb)):
+        faults.append("no stored outputs: run `make notebooks`")
+    if "widgets" in nb.metadata or "language_info" in nb.metadata:
+        faults.append("not normalised: run `make notebooks`")
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        at = f"cell {i}"
+        if cell.execution_count is None or (shows(cell) and not cell.outputs):
+            faults.append(f"{at}: its output is missing")
+        if "execution" in cell.metadata:
+            faults.append(f"{at}: not normalised")
+        if any(t.startswith("nbval") for t in tags(cell)) or IGNORING.search(cell.source):
+            faults.append(f"{at}: ignores its output")
+        for out in cell.outputs:
+            data = out.get("data", {})
+            if out.output_type == "error" and "raises-exception" not in tags(cell):
+                faults.append(f"{at}: a stored error, {out.ename}")
+            if out.get("name") == "stderr":
+                faults.append(f"{at}: a stored warning: {out.text[:80]}")
+            if WIDGET in data:
+                faults.append(f"{at}: a widget, which needs scripts from a CDN")
+            if re.search(r"""(src|href)=["']https?:""", str(data.get("text/html", ""))):
+                faults.append(f"{at}: its HTML asks for a file from the network")
+            if "image/png" in data and "text/html" not in data:
+                mystnb = cell.metadata.get("mystnb", {})
+                if not mystnb.get("figure", {}).get("caption") or not mystnb.get("image", {}).get("alt"):
+                    faults.append(f"{at}: a figure without caption or alt text (cell metadata mystnb)")
+    return faults
+
+
+@chapters
+def test_a_chapter_stores_all_its_outputs_and_ignores_none(path):
+    assert publication_faults(read(path)) == []
+
+
+@chapters
+def test_a_code_cell_fits_on_a_screen(path):
+    long = {i: n for i, c in enumerate(read(path).cells)
+            if c.cell_type == "code" and (n := len(c.source.splitlines())) > 25}
+    assert not long, f"cells of more than 25 lines: {long}"
+
+
+@chapters
+def test_a_chapter_redefines_no_public_name_of_metalib(path):
+    public = set(metalib.__all__)
+    for cell in code_cells(read(path)):
+        for node in ast.walk(parse(cell.source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                assert node.name not in public, f"{node.name} is metalib's: import it"
+
+
+@chapters
+def test_a_chapter_has_one_title_and_sections(path):
+    text = "\n".join(re.sub(r"^(`{3,}).*?^\1", "", c.source, flags=re.M | re.S)
+                     for c in read(path).cells if c.cell_type == "markdown")
+    assert len(re.findall(r"^# ", text, re.M)) == 1, "one first-level heading, the title"
+    assert re.search(r"^## ", text, re.M)
+
+
+@chapters
+def test_a_chapter_ends_with_exercises_that_have_hints_and_solutions(path):
+    found = exercises(read(path))
+    assert len(found) >= 4, f"{len(found)} exercises in the form that CONTRIBUTING.md gives"
+    assert len({e.kind for e in found}) >= 3, f"kinds: {[e.kind for e in found]}"
+    for e in found:
+        assert e.kind and e.title, f"{e.label}: a title, and its kind as the first bold word"
+        assert e.has_hint, f"{e.label}: no hint"
+        assert e.solution and len(e.solution.split()) >= 8, f"{e.label}: no full solution"
+
+
+@chapters
+def test_labels_carry_the_chapter_s_number(path):
+    assert all(e.label.startswith(f"ex-{path.stem[:2]}-") for e in exercises(read(path)))
+
+
+def test_sanitizing_touches_no_number():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "tests/sanitize.cfg")
+    result = "97.1 +- 0.3 % (600 tasks, transductive)  relative error 1.2e-15  [[0.5, -3]]"
+    for section in config.sections():
+        assert re.sub(config[section]["regex"], config[section]["replace"], result) == result
+
+
+# --- What the gate catches: shown on copies -----------------------------------------------------------------------
+
+def beginning(path: Path) -> nbformat.NotebookNode | None:
+    """A chapter up to its first printed number: quick to run, and with something to falsify."""
+    nb, kept = read(path), []
+    for cell in nb.cells:
+        kept.append(cell)
+        if cell.cell_type == "code" and any(re.search(r"\d", o.get("text", "")) for o in cell.outputs):
+            return nbformat.v4.new_notebook(cells=kept, metadata=nb.metadata)
+    return None
+
+
+@pytest.fixture(scope="module")
+def short():
+    starts = [nb for p in CHAPTERS if (nb := beginning(p))]
+    if not starts:
+        pytest.fail("no chapter prints a number")
+    return min(starts, key=lambda nb: sum(len(c.source) for c in code_cells(nb)))
+
+
+def nbval(nb: nbformat.NotebookNode, folder: Path) -> subprocess.CompletedProcess:
+    nbformat.write(nb, folder / "copy.ipynb")
+    exercises_folder = ROOT / "book/exercises"
+    if exercises_folder.is_dir() and not (folder / "exercises").exists():
+        (folder / "exercises").symlink_to(exercises_folder)
+    return subprocess.run([*NBVAL, str(folder), str(folder / "copy.ipynb")], capture_output=True, text=True)
+
+
+def test_an_unchanged_copy_is_green(short, tmp_path):
+    run = nbval(short, tmp_path)
+    assert run.returncode == 0, run.stdout
+
+
+def test_a_falsified_number_turns_the_gate_red(short, tmp_path):
+    nb = copy.deepcopy(short)
+    out = next(o for c in reversed(nb.cells) for o in c.get("outputs", []) if re.search(r"\d", o.get("text", "")))
+    out["text"] = re.sub(r"\d", lambda d: str((int(d.group()) + 1) % 10), out["text"], count=1)
+    run = nbval(nb, tmp_path)
+    assert run.returncode == 1 and "1 failed" in run.stdout, run.stdout
+
+
+def test_a_notebook_that_raises_turns_the_gate_red(short, tmp_path):
+    nb = copy.deepcopy(short)
+    code_cells(nb)[0].source += "\nraise RuntimeError('broken')"
+    run = nbval(nb, tmp_path)
+    assert run.returncode == 1 and "failed" in run.stdout, run.stdout
+
+
+@chapters
+def test_a_stripped_notebook_is_noticed(path):
+    nb = read(path)
+    for cell in code_cells(nb):
+        cell.outputs, cell.execution_count = [], None
+    assert any("no stored outputs" in f for f in publication_faults(nb))
+
+
+@chapters
+def test_a_single_missing_output_is_noticed(path):
+    nb = read(path)
+    cell = next(c for c in code_cells(nb) if c.outputs and shows(c))
+    cell.outputs = []
+    assert any("its output is missing" in f for f in publication_faults(nb))
+
+
+@pytest.mark.parametrize("mark", ["tag", "comment"])
+def test_a_cell_that_ignores_its_output_is_noticed(mark):
+    nb = read(CHAPTERS[0])
+    cell = code_cells(nb)[0]
+    if mark == "tag":
+        cell.metadata["tags"] = ["nbval-ignore-output"]
+    else:
+        cell.source = "# NBVAL_IGNORE" + "_OUTPUT\n" + cell.source
+    assert any("ignores its output" in f for f in publication_faults(nb))

@@ -1,0 +1,144 @@
+"""The project's own promises: one list of dependencies, commands that exist, nothing of one machine in the files."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [Requirement(r) for group in [PROJECT["dependencies"], *EXTRAS.values()] for r in group]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(p) == 2 for p in pins), "constraints.txt holds exact versions, name==version"
+    return {canonical(name): version for name, version in pins}
+
+
+def tracked_text() -> list[tuple[str, str]]:
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout: the list of files is unknown")
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    text = []
+    for file in files:
+        try:
+            text.append((str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")))
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue
+    return text
+
+
+def test_requirements_are_lower_bounds_only():
+    for r in REQUIREMENTS:
+        operators = {s.operator for s in r.specifier}
+        # Jupyter Book 2 does not read _config.yml: the one cap, on a tool of the book, not of the package.
+        allowed = {">=", "<"} if r.name == "jupyter-book" else {">="}
+        assert operators and operators <= allowed, f"{r}: a package states lower bounds; pins belong to constraints.txt"
+
+
+def test_the_tested_versions_satisfy_the_lower_bounds():
+    pins = constraints()
+    for r in REQUIREMENTS:
+        version = pins.get(canonical(r.name))
+        assert version, f"{r.name} is in pyproject.toml but not in constraints.txt"
+        assert r.specifier.contains(version, prereleases=True), f"{r} does not allow the tested {version}"
+
+
+def test_constraints_hold_nothing_of_one_platform():
+    for name, version in constraints().items():
+        assert not re.match(r"nvidia|triton|cuda", name), f"{name} exists on some platforms only"
+        assert Version(version).local is None, f"{name}=={version} is a local build"
+
+
+def test_environment_yml_installs_the_same_extras_and_constraints():
+    env = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
+    conda = [d for d in env["dependencies"] if isinstance(d, str)]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"]
+    assert pip == ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]
+
+
+def test_make_installs_the_same_extras_and_constraints():
+    assert f'-c constraints.txt -e ".[{",".join(EXTRAS)}]"' in MAKEFILE
+
+
+def test_documented_make_commands_exist():
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
+    for name in ("README.md", "CONTRIBUTING.md", "book/intro.md"):
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / name).read_text(), re.M))
+        assert named and named <= targets, f"{name} names {sorted(named - targets)}, which the Makefile does not have"
+
+
+@pytest.mark.parametrize("command", [
+    "jupyter-book build . --all -W -n --keep-going",
+    "--nbval --nbval-sanitize-with tests/sanitize.cfg",
+    "--dist loadscope",
+    "--extra-keys \"metadata.language_info cell.metadata.execution\"",
+])
+def test_readme_gives_the_plain_commands_that_make_runs(command):
+    joined = re.sub(r"\s*\\\n\s*", " ", MAKEFILE)
+    assert command in joined and command in re.sub(r"\s*\\\n\s*", " ", (ROOT / "README.md").read_text())
+
+
+def test_every_public_name_has_an_api_entry():
+    import metalib
+
+    documented = set(re.findall(r"auto(?:class|function)::\s+metalib\.(\w+)$", (ROOT / "book/api.md").read_text(), re.M))
+    assert set(metalib.__all__) <= documented, f"add to book/api.md: {sorted(set(metalib.__all__) - documented)}"
+
+
+def test_the_version_is_the_same_everywhere():
+    import metalib
+
+    version = PROJECT["version"]
+    assert metalib.__version__ == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_the_licences_are_there():
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert "CC-BY-4.0" in (ROOT / "LICENSE-prose").read_text()
+
+
+def test_no_repository_address_is_invented():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert "repository" not in config and "launch_buttons" not in config
+    assert not any(config["html"][f"use_{b}_button"] for b in ("issues", "repository", "edit_page"))
+    assert config["sphinx"]["config"]["html_theme_options"]["use_download_button"]
+
+
+def test_execution_is_off_so_pages_show_the_stored_outputs():
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
+
+
+def test_no_file_names_a_path_of_one_machine():
+    places = [f"/{top}/" for top in ("work", "root", "tmp", "home", "Users", "opt")]
+    pattern = re.compile(r"(?<![\w.~}])(" + "|".join(places) + r")\w")
+    found = [f"{name}: {m.group(0)}" for name, text in tracked_text() for m in pattern.finditer(text)]
+    assert not found, found
+
+
+def test_nothing_is_left_to_do():
+    words = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"]))
+    found = [name for name, text in tracked_text() if words.search(text)]
+    assert not found, found
+
+
+def test_a_module_fits_in_a_reader_s_head():
+    long = {p.name: n for p in (ROOT / "metalib").rglob("*.py") if (n := len(p.read_text().splitlines())) > 250}
+    assert not long, f"over 250 lines: {long}"
