@@ -13,8 +13,7 @@ import nbformat
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags  # noqa: E402
+from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWING = {"print", "check", "display", "metalib.check", "metalib.show", "plt.show", "show"}

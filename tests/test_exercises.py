@@ -10,8 +10,7 @@ from types import ModuleType
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from notebooks import CHAPTERS, ROOT, code_cells, exercises, read  # noqa: E402
+from notebooks import CHAPTERS, ROOT, code_cells, exercises, read
 
 MODULES = sorted((ROOT / "book/exercises").glob("ch[0-9][0-9].py"))
 
