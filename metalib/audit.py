@@ -25,7 +25,7 @@ class Audit:
         shared_images: (support, query) pairs in the audited episodes that are the same image of the bank.
         twin_images: pairs that are different entries with identical pixels: duplicates in the data.
         repeated_classes: episodes in which two labels are the same class, or two rotations of one character.
-        label_bias: the largest distance, in standard errors, of any label's frequency for a class from 1/N.
+        label_bias: how far labels are from independent of classes, in standard errors (below 5: nothing seen).
         episodes: how many episodes were audited.
         score: the result that the audit belongs to.
     """
@@ -96,10 +96,24 @@ def _content_ids(images: Tensor) -> Tensor:
 
 
 def _label_bias(classes: Tensor, n_classes: int) -> float:
-    """Does the class's index predict its label? The largest standardised mean label over tenths of the classes."""
+    """Does a class predict its label? The larger of two distances from "not at all", in standard errors.
+
+    The mean label over tenths of the classes sees labels that drift with the class index (sorted classes). The sum
+    over classes of chi-squared statistics sees labels that stick to a class; with m draws of a class its mean is
+    N - 1 and its variance 2 (N - 1) (m - 1) / m, for every m.
+    """
     T, N = classes.shape
+    if N == 1:
+        return 0.0
     label = torch.arange(N, dtype=torch.float64).expand(T, N)
     tenth = (classes * min(10, n_classes)) // n_classes
     mean, std = (N - 1) / 2, ((N * N - 1) / 12) ** 0.5
-    z = [(label[tenth == d].mean() - mean) / (std / (tenth == d).sum().sqrt()) for d in tenth.unique()]
-    return float(torch.stack(z).abs().max()) if N > 1 else 0.0
+    z = [(label[tenth == d].mean() - mean).abs() * (tenth == d).sum().sqrt() / std for d in tenth.unique()]
+    counts = torch.zeros(n_classes, N, dtype=torch.float64)  # how often class c carried label n
+    counts.index_put_((classes, label.long()), torch.ones(T, N, dtype=torch.float64), accumulate=True)
+    m = counts.sum(1)
+    counts, m = counts[m > 1], m[m > 1]  # one draw of a class says nothing
+    if len(m):
+        excess = ((counts - m[:, None] / N).pow(2).sum(1) / (m / N) - (N - 1)).sum()
+        z.append(excess.clamp(min=0) / (2 * (N - 1) * (m - 1) / m).sum().sqrt())
+    return float(torch.stack(z).max())
