@@ -1,8 +1,8 @@
-"""The meta-gradient is right: against double backward by hand, finite differences, closed forms and other kernels.
+"""The meta-gradient is right: against double backward by hand, finite differences and closed forms.
 
-Everything runs in float64. The expected values come from plain `torch.autograd.grad(create_graph=True)`, one task at a
-time, written out below; metalib is only what is tested. A network of metalib's own is compared with a plain one made
-of PyTorch's layers.
+Everything runs in float64. The expected values come from plain `torch.autograd.grad(create_graph=True)`, one
+task at a time, written out below; metalib is only what is tested. A network of metalib's own is compared with a
+plain one made of PyTorch's layers.
 """
 
 import math
@@ -20,8 +20,8 @@ from metalib.nets import NORMS
 
 STEPS = (1, 2, 3, 4, 5)
 WAY = 3
-MENDED = "grad(vmap) is right through {} on torch {}: pytorch/functorch#534 is mended. Say so in chapter 4, DESIGN.md " \
-         "and Learner.task_gradient, and turn this test into one that both orders are right."
+MENDED = ("grad(vmap) is right through {} on torch {}: pytorch/functorch#534 is mended. Say so in chapter 4 and in "
+          "Learner.task_gradient, and turn this test into one that both orders are right.")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def one_thread():
 # ---------------------------------------------------------------- what is compared with what
 
 def by_hand(net: nn.Module, episodes: Episode, alpha: float, J: int, order: int) -> tuple[Params, float]:
-    """The mean meta-gradient and meta-loss by double backward: every task by itself, no vmap, nothing of metalib's."""
+    """The mean meta-gradient and meta-loss by double backward: each task by itself, no vmap, no metalib."""
     total, mean = {k: torch.zeros_like(p) for k, p in net.named_parameters()}, 0.0
     T = len(episodes.support.x)
     for t in range(T):
@@ -45,9 +45,9 @@ def by_hand(net: nn.Module, episodes: Episode, alpha: float, J: int, order: int)
         for _ in range(J):
             support_loss = loss_of(functional_call(net, phi, (sx,)), sy)
             g = torch.autograd.grad(support_loss, list(phi.values()), create_graph=order == 2)
-            phi = {k: p - alpha * g_k for (k, p), g_k in zip(phi.items(), g)}
+            phi = {k: p - alpha * g_k for (k, p), g_k in zip(phi.items(), g, strict=True)}
         query_loss = loss_of(functional_call(net, phi, (qx,)), qy)
-        for k, g_k in zip(total, torch.autograd.grad(query_loss, list(theta.values()))):
+        for k, g_k in zip(total, torch.autograd.grad(query_loss, list(theta.values())), strict=True):
             total[k] += g_k / T
         mean += float(query_loss.detach()) / T
     return total, mean
@@ -70,7 +70,7 @@ def distance(a: Params, b: Params) -> float:
 
 
 def images(size: int, *, channels: int = 1, tasks: int = 2, shot: int = 2, seed: int = 0) -> Episode:
-    """A meta-batch of noise images; shot=2 so that every class has several, and query differs from support."""
+    """A meta-batch of noise images; shot=2 for several of each class; query differs from support."""
     g = torch.Generator().manual_seed(seed)
     M = WAY * shot
 
@@ -115,7 +115,7 @@ class ScaledNorm(nn.Module):
 
 
 class PlainConv4(nn.Module):
-    """What conv4 is defined to compute, in the order of the papers: convolution, norm, ReLU, then max-pool."""
+    """What conv4 is defined to compute, in the papers' order: convolution, norm, ReLU, then max-pool."""
 
     def __init__(self, out_dim: int, channels: int, norm: str | None, image_size: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class PlainConv4(nn.Module):
         self.head = nn.Linear(channels * (image_size // 16) ** 2, out_dim)
 
     def forward(self, x):
-        for conv, norm in zip(self.convs, self.norms):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.max_pool2d(F.relu(norm(conv(x))), 2)
         return self.head(x.flatten(1))
 
@@ -139,7 +139,7 @@ class PlainConv4(nn.Module):
 
 
 class SmoothNet(nn.Module):
-    """Two blocks of [convolution, one of PyTorch's affine norms, tanh, average pooling], then a linear layer."""
+    """Two blocks of [convolution, one of PyTorch's affine norms, tanh, average pooling], then linear."""
 
     def __init__(self, norm: str | None, channels: int = 4, size: int = 8) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class SmoothNet(nn.Module):
         self.head = nn.Linear(channels * (size // 4) ** 2, WAY)
 
     def forward(self, x):
-        for conv, norm in zip(self.convs, self.norms):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.avg_pool2d(torch.tanh(norm(conv(x))), 2)
         return self.head(x.flatten(1))
 
@@ -245,7 +245,7 @@ def test_second_order_is_the_directional_finite_difference_on_a_smooth_net(norm,
 
 @pytest.mark.parametrize("J", STEPS)
 def test_the_one_dimensional_quadratic_by_hand(J):
-    """L_S(phi) = (phi - 1)^2 (Hessian 2), L_Q(phi) = (phi - 3)^2: phi_J = 1 + r^J (theta - 1) with r = 1 - 2 alpha."""
+    """L_S(phi) = (phi - 1)^2, L_Q(phi) = (phi - 3)^2: phi_J = 1 + r^J (theta - 1), r = 1 - 2 alpha."""
     net = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(net.weight, 0.7)
     one = torch.ones(1, 1, 1, dtype=torch.float64)
@@ -260,7 +260,7 @@ def test_the_one_dimensional_quadratic_by_hand(J):
 @pytest.mark.parametrize("how", ["vmap", "loop"])
 @pytest.mark.parametrize("J", STEPS)
 def test_the_quadratic_in_many_dimensions_has_its_closed_form(J, how):
-    """Linear regression: gradient (I - alpha H)^J H_Q (phi_J - w_Q), phi_J = w_S + (I - alpha H)^J (theta - w_S)."""
+    """Linear regression: g = P H_Q (phi_J - w_Q), phi_J = w_S + P (theta - w_S), P = (I - alpha H)^J."""
     D, M, T, alpha = 6, 10, 4, 0.1
     g = torch.Generator().manual_seed(0)
     x, qx = (torch.randn(T, M, D, generator=g, dtype=torch.float64) for _ in range(2))
@@ -275,14 +275,15 @@ def test_the_quadratic_in_many_dimensions_has_its_closed_form(J, how):
         expected += power @ H_Q @ (phi - w_Q) / T
         loss += float((qx[t] @ phi - qy[t]).pow(2).mean()) / T
     learner = MAML(net, inner_lr=alpha, steps=J)
-    assert float(meta_gradient(learner, Episode(Data(x, y), Data(qx, qy)), how)) == pytest.approx(loss, rel=1e-12)
+    measured = meta_gradient(learner, Episode(Data(x, y), Data(qx, qy)), how)
+    assert float(measured) == pytest.approx(loss, rel=1e-12)
     assert distance({"w": net.weight.grad.T}, {"w": expected}) <= 1e-12
 
 
 @pytest.mark.parametrize("J", STEPS)
 def test_the_factors_stand_in_the_derived_order(J):
-    """(I - alpha H_0) ... (I - alpha H_{J-1}) grad L_Q(phi_J), by Hessian-vector products: last factor applied first."""
-    net, episode = shaken(SmoothNet("group")), images(8, tasks=1)
+    """(I - alpha H_0) ... (I - alpha H_{J-1}) grad L_Q(phi_J): the last factor is applied first."""
+    net, episode = shaken(SmoothNet(None)), images(8, tasks=1)
     learner = MAML(net, inner_lr=0.2, steps=J)
     meta_gradient(learner, episode)
     exact, (support, query) = grads(learner), episode.task(0)
@@ -308,9 +309,10 @@ def test_fomaml_is_exactly_the_gradient_at_the_adapted_weights(J, how):
     net, episode = shaken(SmoothNet("batch")), images(8, tasks=1)
     learner = FOMAML(net, inner_lr=0.2, steps=J)
     meta_gradient(learner, episode, how)
-    phi = {k: p.detach().requires_grad_() for k, p in MAML(net, 0.2, J).adapt(episode.task(0).support).items()}
-    query_loss = F.cross_entropy(functional_call(net, phi, (episode.query.x[0],)), episode.query.y[0])
-    expected = dict(zip(phi, torch.autograd.grad(query_loss, list(phi.values()))))
+    support, query = episode.task(0)
+    phi = {k: p.detach().requires_grad_() for k, p in learner.adapt(support).items()}
+    query_loss = F.cross_entropy(functional_call(net, phi, (query.x,)), query.y)
+    expected = dict(zip(phi, torch.autograd.grad(query_loss, list(phi.values())), strict=True))
     if how == "loop":  # the same kernels: bit for bit
         assert all(torch.equal(grads(learner)[k], expected[k]) for k in expected)
     assert distance(grads(learner), expected) <= 1e-13
@@ -339,7 +341,7 @@ def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size):
     plain.load_state_dict({PlainConv4.name(k): p for k, p in net.named_parameters()})
     if norm:
         assert all((block.scale < 0).any() and (block.scale > 0).any() for block in net.blocks)
-    x, y, (sx, sy, _) = *images(size).task(0).query[:2], images(size).task(0).support
+    x = images(size).query.x[0]
     torch.testing.assert_close(net(x), plain(x), rtol=1e-10, atol=1e-10)
 
     def renamed(gradient):
@@ -347,11 +349,12 @@ def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size):
 
     episodes = images(size, tasks=1)
     for J in (0, 1, 3):  # first derivatives, then second ones
-        assert distance(renamed(by_hand(net, episodes, 0.1, J, 2)[0]), by_hand(plain, episodes, 0.1, J, 2)[0]) <= 1e-10
+        expected = by_hand(plain, episodes, 0.1, J, 2)[0]
+        assert distance(renamed(by_hand(net, episodes, 0.1, J, 2)[0]), expected) <= 1e-10
         for how in ("vmap", "loop"):
             learner = MAML(net, inner_lr=0.1, steps=J)
             meta_gradient(learner, episodes, how)
-            assert distance(renamed(grads(learner)), by_hand(plain, episodes, 0.1, J, 2)[0]) <= 1e-10
+            assert distance(renamed(grads(learner)), expected) <= 1e-10
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -366,14 +369,14 @@ def test_derivatives_of_conv4_with_respect_to_its_images_are_those_of_the_plain_
         first = torch.autograd.grad(F.cross_entropy(f(x_), y), x_, create_graph=True)[0]
         return first.detach(), torch.autograd.grad(first.pow(2).sum(), x_)[0]
 
-    for a, b in zip(first_and_second(net), first_and_second(plain)):
+    for a, b in zip(first_and_second(net), first_and_second(plain), strict=True):
         assert distance({"x": a}, {"x": b}) <= 1e-10
 
 
 # ---------------------------------------------------------------- grad(vmap) is silently wrong upstream
 
 def wrong_order_error(norm: str, J: int) -> float:
-    """Error of differentiating the vmapped loss, as PyTorch's MAML example does, instead of vmapping the gradient."""
+    """Error of differentiating the vmapped loss, where vmapping the gradient would be right."""
     net, episodes = shaken(SmoothNet(norm)), images(8, tasks=3)
     learner = MAML(net, inner_lr=0.2, steps=J)
     expected, loss = by_hand(net, episodes, 0.2, J, 2)
@@ -413,7 +416,7 @@ def test_backward_on_a_vmapped_loss_is_wrong_too():
 # ---------------------------------------------------------------- the certificate
 
 class Forgetful(MAML):
-    """A planted fault: the gradient that forgets the inner loop's derivative, under the name of the exact one."""
+    """A planted fault: the derivative of the inner loop is forgotten, and nothing says so."""
 
     def task_gradient(self, theta, episode):
         return FOMAML(self.net, self.inner_lr, self.steps).task_gradient(theta, episode)
@@ -436,14 +439,15 @@ def test_certify_gradient_fails_on_a_planted_wrong_gradient(faulty):
 
 @pytest.mark.parametrize("J", STEPS)
 def test_certify_gradient_passes_on_the_right_one(J):
-    certificate = certify_gradient(MAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=J), images(8), smooth=True)
+    learner = MAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=J)
+    certificate = certify_gradient(learner, images(8), smooth=True)
     assert certificate.passed and "passed" in str(certificate)
     assert certificate.finite_difference <= 1e-5
 
 
 def test_certify_gradient_shows_that_first_order_is_not_the_derivative_of_the_meta_loss():
     learner, episodes = FOMAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=2), images(8)
-    assert certify_gradient(learner, episodes).passed  # it is what it says: the double backward of a detached step
+    assert certify_gradient(learner, episodes).passed  # it is the double backward of a detached step
     assert not certify_gradient(learner, episodes, smooth=True).passed  # but not the derivative of the loss
 
 

