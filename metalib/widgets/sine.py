@@ -1,0 +1,98 @@
+"""Chapter 1's figure: five points of a sine wave, and three networks that adapt to them in the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from importlib.resources import files
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from metalib.episode import Data
+from metalib.maml import MAML
+from metalib.nets import mlp
+from metalib.plot import COLOURS
+from metalib.widgets.widget import Widget
+
+HIDDEN = 40
+POINTS = [(x, round(3.4 * math.sin(x + 0.8), 2)) for x in (-4.2, -2.4, -0.6, 1.4, 3.7)]  # the first task
+RATES = (0.001, 0.003, 0.01, 0.03)
+LABELS = {"scratch": "random start", "joint": "pretrained", "maml": "meta-trained (MAML)"}
+DASHES = {"scratch": "2 3", "joint": "9 4", "maml": "none"}
+
+
+def network() -> mlp:
+    """The network of the figure: 1-40-40-1 with tanh, 1,761 weights, float64, freshly drawn."""
+    return mlp(1, (HIDDEN, HIDDEN), 1, activation="tanh").double()
+
+
+def weights() -> dict[str, Any]:
+    """What recipes/sine.py wrote: shot, steps, alpha, and the starts as text. results/sine.json has the rest."""
+    return json.loads((files("metalib.widgets") / "sine.json").read_text(encoding="utf-8"))
+
+
+def encode(net: mlp) -> str:
+    """All weights as base64 of little-endian float32, in the order of `parameters()`."""
+    vector = parameters_to_vector(net.parameters()).detach().numpy().astype("<f4")
+    return base64.b64encode(vector.tobytes()).decode("ascii")
+
+
+def decode(text: str) -> mlp:
+    """The network that `encode` wrote; its weights are float32 numbers, held in float64."""
+    net = network()
+    vector = torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64))
+    vector_to_parameters(vector, net.parameters())
+    return net
+
+
+def learners(inner_lr: float | None = None) -> dict[str, MAML]:
+    """The three starts, {"scratch", "joint", "maml"}, as learners that adapt by gradient descent.
+
+    Args:
+        inner_lr: the step size alpha; by default the one that "maml" was meta-trained with.
+    """
+    kept = weights()
+    alpha = kept["alpha"] if inner_lr is None else inner_lr
+    return {name: MAML(decode(text), alpha, kept["steps"]) for name, text in kept["starts"].items()}
+
+
+def figure(steps: int = 5) -> Widget:
+    """Drag five support points, choose the number of inner steps, and watch three starts adapt.
+
+    Args:
+        steps: J at the beginning, 0 to 10.
+    """
+    kept = weights()
+    nets = [{"name": name, "label": LABELS[name], "dash": DASHES[name], "weights": text}
+            for name, text in kept["starts"].items()]
+    data = {"hidden": HIDDEN, "nets": nets, "points": POINTS, "steps": steps, "rates": RATES, "alpha": kept["alpha"]}
+    alt = ("Five points of a sine wave and three networks adapted to them by gradient descent: one with random "
+           "weights, one pretrained on all tasks jointly and one meta-trained. The points, the number of steps and "
+           "the step size can be changed.")
+    return Widget("sine.js", data, alt=alt, png=_png(steps))
+
+
+def _png(steps: int) -> bytes:
+    """The figure as it first appears, for print."""
+    xy = torch.tensor(POINTS, dtype=torch.float64)
+    support, grid = Data(xy[:, :1], xy[:, 1:]), torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), facecolor="white", layout="constrained")
+    looks = {"scratch": ("0.4", ":"), "joint": (COLOURS[3], "--"), "maml": (COLOURS[0], "-")}
+    for name, learner in learners().items():
+        colour, line = looks[name]
+        with torch.no_grad():
+            curve = learner.predict(learner.adapt(support, steps), grid)
+        axis.plot(grid, curve, color=colour, linestyle=line, label=f"{LABELS[name]}, {steps} steps")
+    axis.plot(*xy.T, "ko", label="support points")
+    axis.set(xlabel="input x (radians)", ylabel="y", ylim=(-6, 6))
+    axis.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
