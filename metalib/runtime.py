@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm as auto_tqdm
 from tqdm.std import tqdm
 
 
@@ -26,9 +26,12 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm:
     It shows in a terminal and in a live notebook, and stays quiet when output goes to a file and while notebooks are
     executed to be stored or checked (METALIB_QUIET=1), because a widget in a stored notebook loads scripts from a CDN.
     """
-    notebook = "ipykernel" in sys.modules
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    notebook = hasattr(shell, "kernel")  # a kernel that runs, not one that was merely imported, as pytest's plugin does
     quiet = bool(os.environ.get("METALIB_QUIET")) or not (notebook or sys.stderr.isatty())
-    bar = auto_tqdm if notebook and not quiet else tqdm
+    bar = tqdm  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns where it is not)
+    if notebook and not quiet and importlib.util.find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as bar
     return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2)
 
 
