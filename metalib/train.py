@@ -89,6 +89,8 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     best: dict[str, Any] | None = None
     if config.checkpoint and Path(config.checkpoint).exists():
         best, history = _resume(config, learner, optimizer, generator)
+    elif config.checkpoint:  # a folder that cannot be written to must say so before the work, not after it
+        checkpoint.write(_state(config, learner, optimizer, generator, history, best), config.checkpoint)
 
     device, began = device_of(learner), time.perf_counter() - history.seconds
     learner.train()
@@ -172,3 +174,5 @@ def _check(config: TrainConfig) -> None:
     for name in ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes"):
         if getattr(config, name) <= 0:
             raise ValueError(f"{name}={getattr(config, name)}: must be positive")
+    if config.clip is not None and not config.clip > 0:
+        raise ValueError(f"clip={config.clip}: must be positive, or None not to clip")
