@@ -1,0 +1,134 @@
+"""One trained network, many headlines: the scores that chapter 3 dissects. A small Conv4 on glyphs().
+
+    OMP_NUM_THREADS=1 python recipes/honest.py
+
+Needs no network; about ten CPU-minutes. Writes results/honest.json (per-task scores) and
+results/checkpoints/honest-*.pt, which chapter 3 reads.
+
+ProtoNet and Pretrained train at equal compute, 120 images forward and backward per iteration, each with a
+learning rate chosen on validation scripts, then once for each seed. One MAML is trained for the protocol
+comparison only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from record import ROOT, Stopwatch, write
+from torch import Tensor
+from torch.func import vmap
+
+from metalib import (
+    MAML,
+    Classify,
+    ClassImages,
+    Data,
+    FewShot,
+    Learner,
+    PixelFloor,
+    Pretrained,
+    ProtoNet,
+    Score,
+    TrainConfig,
+    conv4,
+    glyphs,
+    meta_test,
+    meta_train,
+    save,
+)
+
+LRS, CHANNELS = (1e-3, 3e-3, 1e-2), 16
+
+
+class Alone(Learner):
+    """Another learner that gets to see each query by itself: f_phi([x_q]), a batch of one."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def adapt(self, support: Data) -> Any:
+        return self.learner.adapt(support)
+
+    def predict(self, phi: Any, x: Tensor) -> Tensor:
+        return vmap(lambda x_q: self.learner.predict(phi, x_q[None])[0])(x)  # (M, N)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=6, help="training seeds of ProtoNet and of Pretrained")
+    parser.add_argument("--iterations", type=int, default=400, help="of ProtoNet and of Pretrained")
+    parser.add_argument("--maml-iterations", type=int, default=800)
+    parser.add_argument("--episodes", type=int, default=600, help="test tasks")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    watch, images = Stopwatch(), glyphs()
+    train, val, test = (images.split(part) for part in ("train", "val", "test"))
+    n, tasks, val_tasks = args.episodes, FewShot(test), FewShot(val)
+    tuning, validation, seeds, first = {}, {}, {}, {}
+    for name in ("protonet", "pretrained"):
+        tried = {lr: fit(name, 0, lr, args.iterations, train, val_tasks) for lr in LRS}
+        lr = max(LRS, key=lambda lr: tried[lr][1])  # noqa: B023 (used at once)
+        others = [fit(name, seed, lr, args.iterations, train, val_tasks) for seed in range(1, args.seeds)]
+        fitted = [tried[lr], *others]
+        tuning[name] = {lr: v for lr, (_, v) in tried.items()}
+        validation[name] = [v for _, v in fitted]
+        seeds[name] = [counts(meta_test(learner, tasks, n), tasks) for learner, _ in fitted]
+        first[name] = fitted[0][0]
+        print(name, tuning[name], "validation", validation[name], watch.read(), flush=True)
+    first["maml"], _ = fit("maml", 0, 2e-3, args.maml_iterations, train, val_tasks)
+    for name, learner in first.items():
+        keep(name, learner)
+    protocols = {name: by_protocol(first[name], tasks, FewShot(train), n) for name in ("protonet", "maml")}
+    scripts, protonet = {}, first["protonet"]
+    for script in sorted(set(val.groups) | set(test.groups)):
+        one = FewShot(images.subset([c for c, group in enumerate(images.groups) if group == script]))
+        scripts[script] = counts(meta_test(protonet, one, 200), one)
+    write("honest", {
+        **watch.read(), "way": 5, "shot": 1, "query": 15, "episode_seed": 0, "episodes": n,
+        "digest": meta_test(PixelFloor(), tasks, n).digest, "bank": test.digest(), "channels": CHANNELS,
+        "iterations": args.iterations, "images_per_iteration": 120,
+        "maml_iterations": args.maml_iterations, "tuning": tuning, "validation": validation,
+        "protocols": protocols, "seeds": seeds, "scripts": scripts,
+        "validation_scripts": sorted(set(val.groups)), "unit": "correct queries of 75, task by task"})
+
+
+def fit(name: str, seed: int, lr: float, iterations: int, train: ClassImages,
+        val_tasks: FewShot) -> tuple[Learner, float]:
+    """(trained learner, its validation accuracy): the better of two checkpoints on validation scripts."""
+    torch.manual_seed(seed)
+    if name == "protonet":
+        learner, tasks, T = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5), 1  # 120 images
+    elif name == "pretrained":
+        learner, tasks, T = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, 120), 1
+    else:
+        learner, tasks, T = MAML(conv4(5, channels=CHANNELS), inner_lr=0.4), FewShot(train, 5, 1, 5), 4
+    config = TrainConfig(iterations=iterations, meta_batch=T, lr=lr, schedule="cosine", clip=10, seed=seed,
+                         val_every=iterations // 2, val_episodes=100)
+    history = meta_train(learner, tasks, config, val_tasks)
+    return learner, round(max(mean for _, mean, _ in history.validations), 5)
+
+
+def by_protocol(learner: Learner, tasks: FewShot, seen: FewShot, n: int) -> dict[str, str]:
+    """Per-task scores of one learner under the protocols of chapter 3."""
+    return {"together": counts(meta_test(learner, tasks, n), tasks),
+            "support + one": counts(meta_test(learner, tasks, n, transductive=False), tasks),
+            "alone": counts(meta_test(Alone(learner), tasks, n), tasks),
+            "seen scripts": counts(meta_test(learner, seen, n), seen)}
+
+
+def counts(score: Score, tasks: FewShot) -> str:
+    """The number of correct queries of each task, as text: exact, and short enough to commit."""
+    return " ".join(str(round(v * tasks.way * tasks.query)) for v in score.values.tolist())
+
+
+def keep(name: str, learner: Learner) -> None:
+    folder = ROOT / "results" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    save(learner, folder / f"honest-{name}.pt")
+
+
+if __name__ == "__main__":
+    main()
