@@ -1,8 +1,8 @@
 """The meta-gradient is right: against double backward by hand, finite differences and closed forms.
 
-Everything runs in float64. The expected values come from plain `torch.autograd.grad(create_graph=True)`, one
-task at a time, written out below; metalib is only what is tested. A network of metalib's own is compared with a
-plain one made of PyTorch's layers.
+Everything runs in float64. The expected values come from plain `torch.autograd.grad(create_graph=True)`,
+one task at a time, written out below; metalib is only what is tested. A network of metalib's own is
+compared with a plain one made of PyTorch's layers.
 """
 
 import math
@@ -20,8 +20,8 @@ from metalib.nets import NORMS
 
 STEPS = (1, 2, 3, 4, 5)
 WAY = 3
-MENDED = ("grad(vmap) is right through {} on torch {}: pytorch/functorch#534 is mended. Say so in chapter 4 and in "
-          "Learner.task_gradient, and turn this test into one that both orders are right.")
+MENDED = ("grad(vmap) is right through {} on torch {}: pytorch/functorch#534 is mended. Say so in chapter 4, "
+          "in Learner.task_gradient, and turn this test into one that both orders are right.")
 
 
 @pytest.fixture(autouse=True)
@@ -281,9 +281,10 @@ def test_the_quadratic_in_many_dimensions_has_its_closed_form(J, how):
 
 
 @pytest.mark.parametrize("J", STEPS)
-def test_the_factors_stand_in_the_derived_order(J):
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_the_factors_stand_in_the_derived_order(norm, J):
     """(I - alpha H_0) ... (I - alpha H_{J-1}) grad L_Q(phi_J): the last factor is applied first."""
-    net, episode = shaken(SmoothNet(None)), images(8, tasks=1)
+    net, episode = shaken(conv4(WAY, channels=8, norm=norm, image_size=16)), images(16, tasks=1)
     learner = MAML(net, inner_lr=0.2, steps=J)
     meta_gradient(learner, episode)
     exact, (support, query) = grads(learner), episode.task(0)
