@@ -55,7 +55,7 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False) -
     Returns:
         A `Certificate`; print it, or assert its `passed`.
     """
-    if episode.support.y.ndim == 1 or episode.query.y.ndim == episode.query.x.ndim - 1 == 0:
+    if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
         episode = Episode(*(Data(d.x[None], d.y[None], d.way) for d in episode))
     learner, episode = copy.deepcopy(learner).double(), episode.to(torch.float64)
     expected = double_backward(learner, episode)

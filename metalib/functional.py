@@ -67,11 +67,12 @@ def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 def hvp(f: Callable[[Params], Tensor], params: Params, v: Params) -> Params:
-    """Hessian-vector product (d2f/dparams2) v without forming the Hessian, by forward-over-reverse.
+    """Hessian-vector product (d2f/dparams2) v without forming the Hessian: the gradient of <grad f, v>.
 
+    Reverse-over-reverse, because some layers have no forward-mode derivative of their backward.
     Pearlmutter (1994), "Fast exact multiplication by the Hessian".
     """
-    return torch.func.jvp(torch.func.grad(f), (params,), (v,))[1]
+    return torch.func.vjp(torch.func.grad(f), params)[1](v)[0]
 
 
 def dot(a: Params, b: Params) -> Tensor:
