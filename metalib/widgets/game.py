@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from metalib.episode import Episode
@@ -52,6 +53,8 @@ def wilson(right: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
 class Game(Widget):
     """Rounds of N-way 1-shot classification to play in the page, with the mouse or the keys 1 to N.
 
+    Its `png` shows the same rounds, to play with a pencil where scripts do not run; `key()` has the answers.
+
     Args:
         rounds: T one-shot episodes of square one-channel images; only the first query of each is used.
         rivals: player -> its picks (T,), as `picks` returns them.
@@ -82,10 +85,10 @@ class Game(Widget):
         players = [{"name": who, "picks": chosen.tolist(), "score": (scores or {}).get(who, "")} for who, chosen in rivals.items()]
         data = {"rounds": texts, "rivals": players, "size": self.query.shape[-1], "long": scores_head, "title": title,
                 "intro": intro}
-        super().__init__("game.js", data, png=_png(self.paper()),
+        super().__init__("game.js", data, png=_png(self._paper()),
                          alt=f"A game of {T} rounds: which of {N} drawings shows the same letter as a new drawing?")
 
-    def paper(self) -> Figure:
+    def _paper(self) -> Figure:
         """The rounds to play with a pencil: the query on the left of the line, its N candidates on the right."""
         T, N = self.support.shape[:2]
         columns = 2 if T > 6 else 1
@@ -131,7 +134,9 @@ def pack(image: Tensor) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=110)
+    """A small PNG: 16 greys are enough for drawings that have 16."""
+    with io.BytesIO() as large, io.BytesIO() as small:
+        figure.savefig(large, format="png", dpi=110)
         plt.close(figure)
-        return file.getvalue()
+        Image.open(large).convert("L").quantize(16).save(small, format="png", optimize=True)
+        return small.getvalue()

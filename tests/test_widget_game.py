@@ -1,0 +1,183 @@
+"""The game of chapter 0: what it holds, and a whole game played in a browser with the keyboard."""
+
+import math
+import re
+
+import pytest
+import torch
+from test_browser import browser  # noqa: F401  (the fixture)
+
+from metalib import FewShot, PixelFloor, ProtoNet, conv4, glyphs, meta_test, seeded
+from metalib.widgets.game import Game, pack, picks, wilson
+
+N = 6
+
+
+@pytest.fixture(scope="module")
+def rounds():
+    return FewShot(glyphs().split("test"), way=5, shot=1, query=1).sample(N, generator=seeded(3))
+
+
+@pytest.fixture(scope="module")
+def game(rounds):
+    rivals = {"nearest pixel": picks(PixelFloor(), rounds), "always 1": torch.zeros(N, dtype=torch.long)}
+    return Game(rounds, rivals, scores={"always 1": "20.0 %"}, names=[f"letter {t}" for t in range(N)], title="Which?")
+
+
+def unpack(text, size=28):
+    """What the page does with the text of a drawing, written again in Python."""
+    levels = [x for c in text for x in ([0] * (ord(c) - 102) if c > "f" else [int(c, 16)])]
+    return torch.tensor(levels, dtype=torch.float32).reshape(size, size) / 15
+
+
+def test_a_packed_drawing_is_the_drawing_in_16_greys(rounds):
+    images = [*rounds.support.x[:, :, 0].flatten(0, 1), torch.zeros(28, 28), torch.ones(28, 28)]
+    for image in images:
+        assert (unpack(pack(image)) - image).abs().max() <= 0.5 / 15 + 1e-6
+
+
+def test_picks_see_the_support_and_one_query_only(rounds):
+    torch.manual_seed(0)
+    learner = ProtoNet(conv4(channels=8))
+    chosen = picks(learner, rounds)
+    changed = rounds.query.x.clone()
+    changed[:, 1:] = torch.rand(changed[:, 1:].shape, generator=seeded(0))
+    assert torch.equal(picks(learner, rounds._replace(query=rounds.query._replace(x=changed))), chosen)
+
+
+def test_picks_follow_the_protocol_of_a_non_transductive_score():
+    one = FewShot(glyphs().split("test"), way=5, shot=1, query=1)
+    torch.manual_seed(0)
+    for learner in (PixelFloor(), ProtoNet(conv4(channels=8))):
+        score, generator, right = meta_test(learner, one, 12, seed=5, transductive=False), seeded(5), []
+        for _ in range(12):
+            episode = one.sample(1, generator=generator)
+            first = [episode._replace(query=episode.query._replace(x=episode.query.x[:, q:], y=episode.query.y[:, q:]))
+                     for q in range(5)]
+            right.append(sum(float(picks(learner, e)[0] == e.query.y[0, 0]) for e in first) / 5)
+        assert right == pytest.approx(score.values.tolist())
+
+
+def test_the_answer_is_the_drawing_of_the_same_class(game, rounds):
+    for t, told in enumerate(game.data["rounds"]):
+        shown = unpack(told["s"][told["y"]])
+        true = rounds.support.x[t, (rounds.support.y[t] == rounds.query.y[t, 0]).nonzero()[0, 0], 0]
+        assert (shown - true).abs().max() <= 0.5 / 15 + 1e-6
+    assert game.key().startswith(f"1: {rounds.query.y[0, 0] + 1}")
+
+
+@pytest.mark.parametrize("n", [1, 20, 600])
+def test_the_wilson_interval_holds_exactly_the_rates_that_the_count_does_not_contradict(n):
+    for right in {0, 1, n // 2, n}:
+        low, high = wilson(right, n)
+        for p in (low, high):  # at its ends the inequality is an equality
+            assert abs(right / n - p) == pytest.approx(1.96 * math.sqrt(max(p * (1 - p), 0) / n), abs=1e-7)
+        assert -1e-12 <= low <= right / n <= high <= 1 + 1e-12
+
+
+def test_a_five_shot_episode_is_refused_with_the_fix():
+    rounds = FewShot(glyphs().split("test"), shot=5, query=1).sample(2, generator=seeded(0))
+    with pytest.raises(ValueError, match="use shot=1"):
+        Game(rounds, {})
+
+
+def test_a_count_beyond_the_rounds_is_refused():
+    with pytest.raises(ValueError, match="right=21"):
+        wilson(21, 20)
+
+
+def test_the_html_is_small_the_same_every_time_and_asks_for_nothing(game, rounds):
+    again = Game(rounds, {"nearest pixel": picks(PixelFloor(), rounds), "always 1": torch.zeros(N, dtype=torch.long)},
+                 scores={"always 1": "20.0 %"}, names=[f"letter {t}" for t in range(N)], title="Which?")
+    assert game.html() == again.html()
+    assert len(game.html()) < 40_000
+    assert "<noscript>" in game.html() and "src=" not in game.html() and "http" not in game.html().replace("http://www.w3.org/2000/svg", "")
+
+
+# --- in a browser -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def page(browser, game, tmp_path):  # noqa: F811
+    file = tmp_path / "game.html"
+    file.write_text('<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title>'
+                    f"<body>{game.html()}{game.html()}</body>", encoding="utf-8")
+    page, problems = browser.new_page(viewport={"width": 390, "height": 800}), []
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else problems.append(r.url))
+    page.goto(file.as_uri())
+    yield page
+    assert problems == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_whole_game_with_the_keyboard_alone(page, game, rounds):
+    answers, rivals = game.answers, game.data["rivals"]
+    for predicted in ("6", "3", "1"):
+        page.keyboard.press("Tab")
+        page.keyboard.type(predicted)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # Start
+    mine = [y if t != 2 else (y + 1) % 5 for t, y in enumerate(answers)]  # one mistake, in round 3
+    live = page.locator("[data-widget=game] [role=status]").first
+    for t in range(N):
+        assert f"Round {t + 1} of {N}" in page.evaluate("document.activeElement.getAttribute('aria-label')")
+        page.keyboard.press(str(mine[t] + 1))
+        page.keyboard.press(str((mine[t] + 1) % 5 + 1))  # a second choice changes nothing
+        said = live.inner_text()
+        assert said.startswith("Wrong" if t == 2 else "Right") and f"it is {answers[t] + 1} (letter {t})" in said
+        assert f"always 1 says 1 {'✓' if answers[t] == 0 else '✗'}" in said
+        page.keyboard.press("Enter")  # focus is on Next
+    table = page.locator("[data-widget=game] table").first.locator("tbody tr").all_inner_texts()
+    hits = [N - 1, *(sum(p == y for p, y in zip(r["picks"], answers)) for r in rivals)]
+    for row, who, right, predicted in zip(table, ("you", "nearest pixel", "always 1"), hits, (6, 3, 1), strict=True):
+        low, high = wilson(right, N)
+        assert row.split("\t")[:4] == [who, str(right), str(predicted), f"{100 * low:.0f} to {100 * high:.0f} %"]
+    assert "20.0 %" in table[2]
+    assert "you: wrong in rounds 3" in page.locator("[data-widget=game] .mg-dots").first.get_attribute("aria-label")
+
+
+@pytest.mark.browser
+def test_the_verdict_is_the_sign_test_of_the_rounds_that_differ(page, game):
+    page.get_by_role("button", name="Start").first.click()
+    for y in game.answers:
+        page.get_by_role("button", name=f"drawing {y + 1}").first.click()
+        page.locator(".mg-round .mg-main").first.click()
+    for verdict, rival in zip(page.locator("[data-widget=game] li").all_inner_texts(), game.data["rivals"], strict=True):
+        lost = sum(p != y for p, y in zip(rival["picks"], game.answers))
+        assert f"only you were right in {lost}, only it was right in 0" in verdict
+        if lost:
+            said = float(re.search(r"with probability (\d\.\d\d)", verdict)[1])
+            assert said == pytest.approx(min(1, 2 * 0.5**lost), abs=0.0051)
+            assert ("do not tell you apart" in verdict) == (2 * 0.5**lost > 0.05)
+
+
+@pytest.mark.browser
+def test_the_drawings_on_the_page_have_the_pixels_of_the_rounds(page, game):
+    page.get_by_role("button", name="Start").first.click()
+    pixels = page.evaluate("""[...document.querySelector('[data-widget=game]').querySelectorAll('canvas')].map(
+        c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 0))""")
+    expected = [game.query[0], *game.support[0]]
+    for got, image in zip(pixels, expected, strict=True):
+        assert (1 - torch.tensor(got).reshape(28, 28) / 255 - image).abs().max() <= 0.5 / 15 + 1e-6
+
+
+@pytest.mark.browser
+def test_two_games_on_one_page_do_not_hear_each_other_s_keys(page):
+    page.get_by_role("button", name="Start").first.click()
+    page.get_by_role("button", name="Start").first.click()  # the second game's: the first one's is gone
+    page.keyboard.press("1")
+    said = page.locator("[role=status]").all_inner_texts()
+    assert said[0].startswith("Choose") and said[1].startswith(("Right", "Wrong"))
+
+
+@pytest.mark.browser
+def test_the_game_fits_a_phone(page, game):
+    page.get_by_role("button", name="Start").first.click()
+    for y in game.answers:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator(".mg-option").first.click()
+        page.locator(".mg-round .mg-main").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("[data-widget=game] table").first.is_visible()
