@@ -33,7 +33,7 @@ def network() -> mlp:
 
 
 def weights() -> dict[str, Any]:
-    """What recipes/sine.py wrote: shot, steps, alpha, and the starts as text. results/sine.json has the rest."""
+    """What recipes/sine.py wrote: how it was made, shot, steps, alpha, and the starts as text."""
     return json.loads((files("metalib.widgets") / "sine.json").read_text(encoding="utf-8"))
 
 
