@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import metalib
 import nbformat
 import pytest
 import yaml
 
+import metalib
 from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+
 from notebooks import CHAPTERS, ROOT, exercises, read, tags
 
 pytestmark = pytest.mark.browser

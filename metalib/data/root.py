@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pooch
+
+with warnings.catch_warnings():  # pooch imports tqdm.auto, which warns in every notebook that has no ipywidgets
+    warnings.simplefilter("ignore")
+    import pooch
 
 
 def user_folder() -> Path:
