@@ -13,6 +13,7 @@ from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.learner import Learner, TaskState, choose_map
+from metalib.parallel import over_tasks
 from metalib.runtime import device_of, progress
 from metalib.tasks import Tasks
 
@@ -81,7 +82,7 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
     Raises:
         ValueError: steps= for a learner that has none.
     """
-    def measure(episode: Episode) -> Tensor:
+    def measure(learner: Learner, episode: Episode) -> Tensor:
         phi = _adapt(learner, episode.support, steps)
         return _value(predict_query(learner, phi, episode, transductive), episode.query.y)[None]
 
@@ -99,7 +100,7 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
     if not hasattr(learner, "path"):
         raise ValueError(f"{type(learner).__name__} has no inner steps; meta_test_path needs a learner with path()")
 
-    def measure(episode: Episode) -> Tensor:
+    def measure(learner: Learner, episode: Episode) -> Tensor:
         return torch.stack([_value(predict_query(learner, phi, episode, transductive), episode.query.y)
                             for phi in learner.path(episode.support, steps)])
 
@@ -144,22 +145,26 @@ def _value(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
-                  measure: Callable[[Episode], Tensor]) -> tuple[Tensor, dict[str, str | int]]:
+                  measure: Callable[[Learner, Episode], Tensor]) -> tuple[Tensor, dict[str, str | int]]:
     """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one, so chunks do not matter."""
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
     generator, digest = torch.Generator().manual_seed(seed), hashlib.sha256()
-    chunk = 1 if choose_map(learner, "auto") == "loop" else 64
+    loop = choose_map(learner, "auto") == "loop"
     device, was_training, values = device_of(learner), learner.training, []
     learner.eval()
     try:
         with torch.no_grad(), progress(episodes, "meta-test") as bar:
             while (done := sum(len(v) for v in values)) < episodes:
-                drawn = [tasks.sample(1, generator=generator) for _ in range(min(chunk, episodes - done))]
+                drawn = [tasks.sample(1, generator=generator) for _ in range(min(16 if loop else 64, episodes - done))]
                 for episode in drawn:
                     _update(digest, episode)
                 batch = _cat(drawn).to(device)
-                values.append(measure(batch.task(0))[None] if chunk == 1 else vmap(measure, (TASK_AXIS,))(batch))
+                if loop:
+                    quietly = torch.no_grad()(lambda copy, t: measure(copy, batch.task(t)))  # noqa: B023 (used here)
+                    values.append(torch.stack(list(over_tasks(quietly, learner, range(batch.tasks)))))
+                else:
+                    values.append(vmap(lambda episode: measure(learner, episode), (TASK_AXIS,))(batch))
                 bar.update(len(drawn))
     finally:
         learner.train(was_training)

@@ -1,0 +1,56 @@
+"""Tasks side by side on a CPU: one thread takes one task after another."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
+
+
+def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Iterable[Item],
+               threads: int | None = None) -> Iterator[Result]:
+    """Yield f(module, item) for each item, several at a time, in the order of the items.
+
+    Whole tasks are independent, so threads over tasks never wait for each other. Threads within an operator (what
+    PyTorch does by itself) meet at the end of every operator, which is slow for few-shot sizes and collapses when the
+    machine is busy. Each worker has a copy of the module that shares its parameters, because `functional_call` swaps
+    them in place while it runs.
+
+    Args:
+        f: called in a worker thread, where gradient mode and autocast have their defaults.
+        module: anything f calls; never modified.
+        items: one a task.
+        threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread.
+    """
+    items = list(items)
+    threads = min(threads or torch.get_num_threads(), len(items))
+    if threads <= 1:
+        yield from (f(module, item) for item in items)
+        return
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    copies: queue.SimpleQueue[Module] = queue.SimpleQueue()
+    for _ in range(threads):
+        copies.put(copy.deepcopy(module, dict(shared)))
+
+    def work(item: Item) -> Result:
+        mine = copies.get()
+        try:
+            return f(mine, item)
+        finally:
+            copies.put(mine)
+
+    yield from _pool(threads).map(work, items)
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Workers that live as long as the process, each with one intra-op thread."""
+    return ThreadPoolExecutor(threads, "metalib", initializer=torch.set_num_threads, initargs=(1,))
