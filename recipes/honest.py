@@ -95,7 +95,7 @@ def fit(name: str, seed: int, lr: float, iterations: int, train: ClassImages,
     """(trained learner, its validation accuracy): the better of two checkpoints on validation scripts."""
     torch.manual_seed(seed)
     if name == "protonet":
-        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, way=20, shot=1, query=5)  # 120 images
+        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5)  # 120 images
     else:
         learner, tasks = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, 120)
     config = TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", clip=10, seed=seed,
