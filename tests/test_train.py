@@ -77,7 +77,7 @@ class InterruptedTasks:
         return self.tasks.sample(n, generator=generator)
 
 
-# --- it trains -----------------------------------------------------------------------------------------------------
+# --- it trains ---------------------------------------------------------------------------------------------
 
 def test_training_lowers_the_meta_loss_and_the_test_error():
     learner, tasks = sine_learner(), Sinusoids(10, 10)
@@ -145,16 +145,16 @@ def test_validation_does_not_change_training():
 @pytest.mark.slow
 def test_a_pretrained_classifier_beats_the_pixel_floor():
     images = glyphs()
-    train, test = images.split("train"), FewShot(images.split("test"))
+    train, test = images.split("train").subset(range(0, 600, 6)), FewShot(images.split("test"))
     torch.manual_seed(0)
     learner = Pretrained(conv4(channels=16), classes=len(train))
     history = meta_train(learner, Classify(train, batch=64), TrainConfig(iterations=120, meta_batch=1, lr=5e-3))
-    assert sum(history.losses[-20:]) < 0.9 * sum(history.losses[:20])
+    assert sum(history.losses[-20:]) < 0.7 * sum(history.losses[:20])
     gain = compare(meta_test(learner, test, 60), meta_test(PixelFloor(), test, 60))
     assert gain.mean - gain.ci95 > 0.1
 
 
-# --- it stops and goes on ------------------------------------------------------------------------------------------
+# --- it stops and goes on ----------------------------------------------------------------------------------
 
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
     settings = {"schedule": "cosine", "val_every": 4, "val_episodes": 5, "clip": 1.0}
@@ -274,7 +274,7 @@ def test_a_checkpoint_that_cannot_be_written_is_noticed_before_training(tmp_path
     assert tasks.drawn == 0
 
 
-# --- it fails clearly ----------------------------------------------------------------------------------------------
+# --- it fails clearly --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("clip", [None, 10.0])
 def test_a_nan_loss_is_one_clear_error_and_the_learner_keeps_the_weights_from_before(clip):
@@ -322,7 +322,7 @@ def test_a_setting_out_of_range_is_named(changes, message):
         meta_train(sine_learner(), Sinusoids(5, 5), config(**changes))
 
 
-# --- MAML ----------------------------------------------------------------------------------------------------------
+# --- MAML --------------------------------------------------------------------------------------------------
 
 def test_orders_1_and_2_share_the_loss_and_differ_in_the_gradient():
     first, second = sine_learner(order=1, steps=3), sine_learner(order=2, steps=3)
@@ -405,7 +405,7 @@ def test_maml_learns_a_classification_problem_that_its_untrained_network_does_no
     assert gain.mean - gain.ci95 > 0.05
 
 
-# --- where the code runs -------------------------------------------------------------------------------------------
+# --- where the code runs -----------------------------------------------------------------------------------
 
 def test_check_prints_what_is_published_and_raises_outside_the_tolerance(capsys):
     check(0.97, published=0.96, tol=0.02, what="accuracy")
