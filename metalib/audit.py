@@ -47,7 +47,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """No image in both support and query, no class twice, labels independent of classes (within 5 standard errors)."""
+        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors)."""
         return self.shared_images == 0 and self.repeated_classes == 0 and self.label_bias < 5
 
     def __str__(self) -> str:
@@ -56,8 +56,8 @@ class Audit:
                  f"no-learning floor (cosine to the mean image): {self.floor}",
                  f"in {self.episodes} episodes: {self.shared_images} images in support and query, "
                  f"{self.repeated_classes} repeated classes, {self.twin_images} pixel-identical pairs",
-                 f"labels independent of classes: {'yes' if self.label_bias < 5 else 'NO'} (largest bias {self.label_bias:.1f} "
-                 "standard errors)"]
+                 f"labels independent of classes: {'yes' if self.label_bias < 5 else 'NO'} "
+                 f"(largest bias {self.label_bias:.1f} standard errors)"]
         if self.score is not None:
             lines.append(f"result: {self.score}, seed {self.score.seed}, episodes {self.score.digest}")
         return "\n".join([*lines, "audit passed" if self.passed else "AUDIT FAILED"])
@@ -85,7 +85,8 @@ def audit(tasks: FewShot, score: Score | None = None, *, episodes: int = 200, se
     base = bank.base.cpu()[classes].sort(1).values
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.images), bank.digest(), 1 / tasks.way,
                  meta_test(PixelFloor(), tasks, episodes, seed), int(shared.sum()), int(twins.sum()),
-                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)), episodes, score)
+                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
+                 episodes, score)
 
 
 def _content_ids(images: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False) -
 
 
 def double_backward(learner: Learner, episode: Episode) -> Params:
-    """The mean meta-gradient by plain autograd: each task's loss backpropagated by itself, no vmap, no outer torch.func."""
+    """The mean meta-gradient by plain autograd: each task's loss by itself, no vmap, no outer torch.func."""
     params = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     total = {k: torch.zeros_like(p) for k, p in params.items()}
     for t in range(episode.tasks):
@@ -87,7 +87,8 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
     def loss(h: float) -> float:
         moved = {k: p + h * v[k] for k, p in theta.items()}
         with torch.no_grad():
-            return sum(float(functional_call(learner, moved, (episode.task(t),))) for t in range(episode.tasks)) / episode.tasks
+            losses = [functional_call(learner, moved, (episode.task(t),)) for t in range(episode.tasks)]
+        return float(torch.stack(losses).mean())
 
     steps = (1e-3, 1e-4, 1e-5, 1e-6)
     return min(abs(slope - (loss(h) - loss(-h)) / (2 * h)) for h in steps) / max(abs(slope), 1e-300)

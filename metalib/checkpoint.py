@@ -15,7 +15,8 @@ from metalib import maml, metric, nets
 from metalib.learner import Learner
 
 FORMAT = 1  # raise it when the meaning of a stored field changes
-KNOWN = {c.__name__: c for c in (maml.MAML, metric.ProtoNet, metric.Pretrained, metric.PixelFloor, nets.mlp, nets.conv4)}
+KNOWN = {c.__name__: c for c in (maml.MAML, metric.ProtoNet, metric.Pretrained, metric.PixelFloor,
+                                 nets.mlp, nets.conv4)}
 
 
 def save(learner: Learner, path: str | os.PathLike[str]) -> None:
@@ -108,7 +109,7 @@ def _spec(module: nn.Module) -> dict[str, Any]:
 
 def _build(spec: dict[str, Any], path: str | os.PathLike[str]) -> Any:
     if spec["name"] not in KNOWN:
-        raise ValueError(f"{path} holds a part that metalib cannot rebuild ({spec.get('repr', 'a class of your own')}): "
+        raise ValueError(f"{path} has a part that metalib cannot rebuild ({spec.get('repr', 'a class of your own')}): "
                          "build the same learner yourself and call load(path, into=learner)")
     args = {k: _build(v, path) if isinstance(v, dict) else v for k, v in spec["args"].items()}
     return KNOWN[spec["name"]](**args)

@@ -146,7 +146,7 @@ def _value(prediction: Tensor, y: Tensor) -> Tensor:
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                   measure: Callable[[Learner, Episode], Tensor]) -> tuple[Tensor, dict[str, str | int]]:
-    """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one, so chunks do not matter."""
+    """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one: chunks do not matter."""
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
     generator, digest = torch.Generator().manual_seed(seed), hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Figures the chapters share. Every function draws on an Axes (or makes one) and returns it; titles are the caller's."""
+"""Figures the chapters share. A function draws on an Axes (or makes one) and returns it; titles are the caller's."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def check(value: float, *, published: float, tol: float, what: str = "value") ->
         AssertionError: |value - published| > tol, or value is not finite.
     """
     if not abs(float(value) - published) <= tol:
-        raise AssertionError(f"{what}: measured {float(value):.4g}, published {published:.4g}, which differ by more than "
+        raise AssertionError(f"{what}: measured {float(value):.4g}, published {published:.4g}, further apart than "
                              f"{tol:g}; if a change in the code meant this, update published=")
     print(f"{what}: {published:g} (re-measured within {tol:g})")
 

@@ -66,7 +66,8 @@ class History:
     def __str__(self) -> str:
         tail = self.losses[-100:]
         return (f"{len(self.losses)} meta-iterations, mean meta-loss of the last {len(tail)}: "
-                f"{sum(tail) / max(len(tail), 1):.3f}; returned weights: {self.chosen} (iteration {self.best_iteration})")
+                f"{sum(tail) / max(len(tail), 1):.3f}; returned weights: "
+                f"{self.chosen} (iteration {self.best_iteration})")
 
 
 def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),
@@ -80,7 +81,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
 
     Raises:
         ValueError: a setting out of range, or a checkpoint of another run.
-        FloatingPointError: the meta-loss or its gradient became NaN or infinite. The learner keeps the weights from before.
+        FloatingPointError: the meta-loss or its gradient is not finite. The learner keeps the weights from before.
         KeyboardInterrupt: passed on after the training state was written.
     """
     _check(config)
@@ -109,7 +110,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
             bar.update()
     if interrupted() and len(history.losses) < config.iterations:
         where = f"; call meta_train again to continue from {config.checkpoint}" if config.checkpoint else ""
-        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, whose weights the learner has{where}")
+        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, whose weights remain{where}")
     if best is not None:
         learner.load_state_dict(best["weights"])
         history.best_iteration, history.chosen = best["iteration"], "best on validation tasks"
@@ -125,8 +126,8 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
         group["lr"] = config.lr * (cosine if config.schedule == "cosine" else 1.0)
     norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), config.clip or math.inf)
     if not math.isfinite(loss) or not math.isfinite(float(norm)):
-        raise FloatingPointError(f"meta-loss {loss:g} with gradient norm {float(norm):g} at meta-iteration {i + 1}: the "
-                                 "learner keeps the weights from before. Lower inner_lr or lr, or set clip=10")
+        raise FloatingPointError(f"meta-loss {loss:g} with gradient norm {float(norm):g} at meta-iteration {i + 1}: "
+                                 "the learner keeps the weights from before. Lower inner_lr or lr, or set clip=10")
     optimizer.step()
 
 
@@ -152,8 +153,8 @@ def _resume(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimi
     """Put everything back as it was when the checkpoint was written."""
     state = checkpoint.read(config.checkpoint)
     if state.get("run") != _identity(config):
-        raise ValueError(f"{config.checkpoint} belongs to another run ({state.get('run')}, now {_identity(config)}): use the "
-                         "same TrainConfig to resume, or another checkpoint= to start anew")
+        raise ValueError(f"{config.checkpoint} is of another run ({state.get('run')}, now {_identity(config)}): use "
+                         "the same TrainConfig to resume, or another checkpoint= to start anew")
     try:
         learner.load_state_dict(state["weights"])
     except RuntimeError as error:

@@ -17,8 +17,21 @@ from pathlib import Path
 import torch
 from record import ROOT, Stopwatch, score_fields, write
 
-from metalib import (MAML, Classify, FewShot, PixelFloor, Pretrained, ProtoNet, TrainConfig, conv4, load, meta_test,
-                     meta_train, omniglot, save)
+from metalib import (
+    MAML,
+    Classify,
+    FewShot,
+    PixelFloor,
+    Pretrained,
+    ProtoNet,
+    TrainConfig,
+    conv4,
+    load,
+    meta_test,
+    meta_train,
+    omniglot,
+    save,
+)
 
 # train_way/train_query: of the training episodes; test_steps: inner steps at test time.
 DEFAULTS = {
@@ -43,7 +56,7 @@ def main() -> None:
         return
 
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
-                         seed=args.seed, val_every=max(args.iterations // 10, 1), val_episodes=200, checkpoint=args.resume)
+                         seed=args.seed, val_every=max(args.iterations // 10, 1), checkpoint=args.resume)
     watch = Stopwatch()
     history = meta_train(learner, tasks, config, val)
     time = watch.read()

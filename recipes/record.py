@@ -41,7 +41,8 @@ def write(name: str, fields: dict[str, Any]) -> Path:
     """Write results/NAME.json with the command, commit, date, device and threads of this process added."""
     path = ROOT / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    content = {"command": "python " + shlex.join([Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix(), *sys.argv[1:]]),
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
+    content = {"command": shlex.join(["python", script, *sys.argv[1:]]),
                "commit": _commit(), "date": date.today().isoformat(), "device": device_name(),
                "threads": torch.get_num_threads(), "torch": torch.__version__, **fields}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
