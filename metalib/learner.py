@@ -84,8 +84,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         ValueError: `map` is none of the three, or the episodes carry no task axis.
     """
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
-        raise ValueError(f"support.y is of shape {tuple(episodes.support.y.shape)}: a meta-batch has a task axis in front: "
-                         "draw one with tasks.sample(n) or add it with y[None]")
+        raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
+                         "task axis: draw one with tasks.sample(n) or add it with y[None]")
     trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     if choose_map(learner, map) == "vmap":

@@ -153,7 +153,8 @@ def _resume(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimi
     """Put everything back as it was when the checkpoint was written."""
     state = checkpoint.read(config.checkpoint)
     if state.get("run") != _identity(config):
-        raise ValueError(f"{config.checkpoint} is of another run ({state.get('run')}, now {_identity(config)}): use "
+        raise ValueError(f"{config.checkpoint} belongs to another run "
+                         f"({state.get('run')}, now {_identity(config)}): use "
                          "the same TrainConfig to resume, or another checkpoint= to start anew")
     try:
         learner.load_state_dict(state["weights"])
