@@ -110,7 +110,8 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
             bar.update()
     if interrupted() and len(history.losses) < config.iterations:
         where = f"; call meta_train again to continue from {config.checkpoint}" if config.checkpoint else ""
-        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, whose weights remain{where}")
+        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, "
+                                f"whose weights the learner has{where}")
     if best is not None:
         learner.load_state_dict(best["weights"])
         history.best_iteration, history.chosen = best["iteration"], "best on validation tasks"
