@@ -134,7 +134,7 @@ function game(root, data) {
       make("button", {type: "button", class: "mg-main", on: () => { start(); stage.querySelector("button").focus({preventScroll: true}); }},
         "Play the same rounds again"),
       make("p", {}, "You have now seen the answers: a second game measures your memory too."));
-    live.textContent = `The end: you got ${right[0]} of ${n}.`;
+    live.textContent = "";  // the focused line says it
     title.focus({preventScroll: true});
   }
 
@@ -185,7 +185,8 @@ const STYLE = `
   padding: 0.4rem 1.1rem; min-height: 2.5rem; border: 2px solid currentColor; border-radius: 0.4rem; margin-bottom: 0.6rem; }
 .metalib-widget[data-widget=game] :is(button, input, p, .mg-round):focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .metalib-widget[data-widget=game] .mg-round:focus { outline: none; }
-.metalib-widget[data-widget=game] .mg-live { min-height: 2.8em; margin: 0; }
+.metalib-widget[data-widget=game] .mg-live { margin: 0; }
+.metalib-widget[data-widget=game] .mg-live:not(:empty) { min-height: 2.8em; }
 .metalib-widget[data-widget=game] table { border-collapse: collapse; width: 100%; margin: 0 0 0.6rem; font-size: 0.85em;
   table-layout: auto; border: 0; color: inherit; display: table; }
 .metalib-widget[data-widget=game] :is(td, th) { text-align: left; padding: 0.2rem 0.3rem; vertical-align: top; background: none; color: inherit;
