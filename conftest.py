@@ -41,8 +41,9 @@ def pytest_runtest_logreport(report):
 
 def _over_budget():
     late = [f"{name} took {s:.0f} CPU s; the budget is {ONE} s" for name, s in _cpu.items() if s > ONE]
-    if _cpu and sum(_cpu.values()) / len(_cpu) > AVERAGE:
-        late.append(f"the notebooks took {sum(_cpu.values()) / len(_cpu):.0f} CPU s on average; the budget is {AVERAGE} s")
+    average = sum(_cpu.values()) / max(len(_cpu), 1)
+    if average > AVERAGE:
+        late.append(f"the notebooks took {average:.0f} CPU s on average; the budget is {AVERAGE} s")
     return late
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).parents[1]
+EXERCISE = re.compile(r"^(:{3,}|`{3,})\{exercise\}[ ]*(.*)\n:label:[ ]*(\S+)\n((?:.*\n)*?)\1[ ]*$", re.M)
+SOLUTION = r"^(:{3,}|`{3,})\{solution\}[ ]*%s[ ]*\n:class: dropdown[ ]*\n((?:.*\n)*?)\1[ ]*$"
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -43,13 +45,11 @@ def exercises(nb: nbformat.NotebookNode) -> list[Exercise]:
     for cell in nb.cells:
         if cell.cell_type != "markdown":
             continue
-        for m in re.finditer(r"^(:{3,}|`{3,})\{exercise\}[ ]*(.*)\n:label:[ ]*(\S+)\n((?:.*\n)*?)\1[ ]*$", cell.source, re.M):
+        for m in EXERCISE.finditer(cell.source):
             label, rest = m.group(3), cell.source[m.end():]
             rest = re.split(r"^[:`]{3,}\{exercise\}", rest, flags=re.M)[0]
             kind = re.search(r"\*\*([A-Z][a-z ]+)\.\*\*", m.group(4))
-            solution = re.search(
-                rf"^(:{{3,}}|`{{3,}})\{{solution\}}[ ]*{re.escape(label)}[ ]*\n:class: dropdown[ ]*\n((?:.*\n)*?)\1[ ]*$",
-                rest + "\n", re.M)
+            solution = re.search(SOLUTION % re.escape(label), rest + "\n", re.M)
             found.append(Exercise(label, m.group(2).strip(), kind.group(1) if kind else "",
                                   bool(re.search(r"^[:`]{3,}\{dropdown\}[ ]*Hint", rest, re.M)),
                                   solution.group(2) if solution else None))

@@ -64,7 +64,7 @@ def test_every_code_exercise_has_its_check_in_the_chapter(chapter):
     nb = read(chapter)
     asked = [e.label for e in exercises(nb) if e.kind == "Code"]
     number = chapter.stem[:2]
-    imported = {n.strip() for c in code_cells(nb) for names in re.findall(rf"from exercises\.ch{number} import (.+)", c.source)
-                for n in names.split(",") if n.strip().startswith("check_")}
+    imports = [m for c in code_cells(nb) for m in re.findall(rf"from exercises\.ch{number} import (.+)", c.source)]
+    imported = {n.strip() for names in imports for n in names.split(",") if n.strip().startswith("check_")}
     assert len(imported) >= len(asked), f"{asked} ask for code; imported checks: {sorted(imported)}"
     assert imported <= {f"check_{n}" for p, n in CASES if p.stem == f"ch{number}"}
