@@ -54,6 +54,15 @@ def learner(name: str) -> Learner:
     return made[name]().double()
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With more threads each worker has its own copy of the learner, and a Recorder would not see its predictions."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 every = pytest.mark.parametrize("name", ["maml", "protonet", "centroid", "linear"])
 batch_norm = pytest.mark.parametrize("name", ["maml", "protonet"])
 either = pytest.mark.parametrize("transductive", [True, False])
@@ -235,6 +244,15 @@ def test_chunks_change_neither_the_episodes_nor_the_values(monkeypatch):
     looped = meta_test(model, tasks, episodes=70)
     assert chunked.digest == looped.digest
     assert torch.equal(chunked.values, looped.values)
+
+
+@either
+def test_threads_change_neither_the_episodes_nor_the_values(transductive):
+    model = learner("maml")
+    alone = meta_test(model, TASKS, episodes=18, transductive=transductive)
+    torch.set_num_threads(3)
+    assert alone == (together := meta_test(model, TASKS, episodes=18, transductive=transductive))
+    assert torch.equal(alone.values, together.values)
 
 
 def test_the_first_tasks_of_a_long_test_are_the_tasks_of_a_short_one():
