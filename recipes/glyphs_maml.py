@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     learner = MAML(conv4(5, channels=args.channels), inner_lr=args.inner_lr, steps=args.steps)
-    untrained = meta_test_path(learner, test, args.test_steps, args.episodes)
+    start = copy.deepcopy(learner)
     config = TrainConfig(iterations=args.iterations, lr=args.lr, schedule="cosine", clip=10, seed=args.seed,
                          val_every=max(1, args.iterations // 10), val_episodes=100, checkpoint=args.resume)
     watch = Stopwatch()
@@ -40,6 +41,7 @@ def main() -> None:
     save(learner, checkpoint)
 
     path = meta_test_path(learner, test, args.test_steps, args.episodes)
+    untrained = meta_test_path(start, test, args.test_steps, args.episodes)
     score = path[args.steps]
     strict = meta_test(learner, test, args.episodes, transductive=False)
     report, floor = audit(test, score), meta_test(PixelFloor(), test, args.episodes)
