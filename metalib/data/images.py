@@ -66,9 +66,7 @@ class ClassImages:
         if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
             raise TypeError(f"labels are {labels.dtype}; expected integers, one class number an image")
         if labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"{len(images)} images but labels of shape {tuple(labels.shape)}: give one label an image"
-            )
+            raise ValueError(f"{len(images)} images but labels of shape {tuple(labels.shape)}: give one label an image")
         values, labels, counts = torch.unique(labels.long(), return_inverse=True, return_counts=True)
         order = torch.argsort(labels, stable=True)
         n = len(values)
@@ -107,18 +105,14 @@ class ClassImages:
             raise ValueError(f"no split named {name!r}; this bank has {', '.join(map(repr, self.splits))}")
         return replace(self.subset(self.splits[name]), splits=None)
 
-    def split_classes(
-        self, fractions: tuple[float, float, float] = (0.64, 0.16, 0.2), *, seed: int = 0
-    ) -> ClassImages:
+    def split_classes(self, fractions: tuple[float, float, float] = (0.64, 0.16, 0.2), *, seed: int = 0) -> ClassImages:
         """The same bank with a random split of its classes into train, val and test.
 
         Rotations of one character stay in one split. The split depends on the seed and on the sorted class
         names only, never on the order in which files were read. Raises ValueError if a split would be empty.
         """
         if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(
-                f"fractions={fractions}: give three numbers >= 0, train, val and test, that sum to 1"
-            )
+            raise ValueError(f"fractions={fractions}: give three numbers >= 0, train, val and test, that sum to 1")
         base = self.base.tolist()
         by_name = sorted(set(base), key=lambda b: self.names[base.index(b)])
         g = torch.Generator().manual_seed(seed)
@@ -140,9 +134,7 @@ class ClassImages:
         if not classes:
             raise ValueError("subset() of no classes: give at least one class index")
         if len(set(classes)) != len(classes) or min(classes) < 0 or max(classes) >= len(self):
-            raise ValueError(
-                f"subset() takes distinct indices from 0 to {len(self) - 1}; got {classes[:8]} ..."
-            )
+            raise ValueError(f"subset() takes distinct indices from 0 to {len(self) - 1}; got {classes[:8]} ...")
         pick = torch.tensor(classes, device=self.labels.device)
         counts = self.counts[pick]
         starts = counts.cumsum(0) - counts
@@ -228,9 +220,7 @@ class ClassImages:
         for name, classes in splits.items():
             for c in classes:
                 if not 0 <= c < len(self):
-                    raise ValueError(
-                        f"split {name!r} has class {c}; this bank has classes 0 to {len(self) - 1}"
-                    )
+                    raise ValueError(f"split {name!r} has class {c}; this bank has classes 0 to {len(self) - 1}")
                 if int(self.base[c]) in seen:
                     raise ValueError(
                         f"class {c} ({self.names[c]}) is in splits {seen[int(self.base[c])]!r} and {name!r}: "

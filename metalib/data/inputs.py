@@ -36,14 +36,10 @@ def as_uint8(images: Any) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise TypeError(
-            f"images are {images.dtype}; expected uint8, or float in [0, 1]: use images.astype('uint8')"
-        )
+        raise TypeError(f"images are {images.dtype}; expected uint8, or float in [0, 1]: use images.astype('uint8')")
     low, high = float(images.amin()), float(images.amax())
     if not (low >= 0 and high <= 1):  # written so that NaN fails as well
-        raise ValueError(
-            f"float images range from {low:g} to {high:g}; expected [0, 1]: divide by 255, or pass uint8"
-        )
+        raise ValueError(f"float images range from {low:g} to {high:g}; expected [0, 1]: divide by 255, or pass uint8")
     return (images * 255).round().to(torch.uint8)
 
 
@@ -61,9 +57,7 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
     if not files:
         raise FileNotFoundError(f"no images in {path}: expected path/class/image with {', '.join(SUFFIXES)}")
     if files_at_top := [p.name for p in files if p.parent == path]:
-        raise ValueError(
-            f"{files_at_top[0]} lies directly in {path}: put each image in the folder of its class"
-        )
+        raise ValueError(f"{files_at_top[0]} lies directly in {path}: put each image in the folder of its class")
     folders = sorted({p.parent for p in files})
     images = [_read(p, size, grayscale, invert) for p in files]
     for file, image in zip(files, images, strict=True):
@@ -83,9 +77,7 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
     )
 
 
-def _read(
-    path: Path, size: int | None, grayscale: bool, invert: bool
-) -> np.ndarray:  # uint8 (H, W) or (3, H, W)
+def _read(path: Path, size: int | None, grayscale: bool, invert: bool) -> np.ndarray:  # uint8 (H, W) or (3, H, W)
     try:
         with Image.open(path) as opened:
             if opened.mode[0] in "IF":

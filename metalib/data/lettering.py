@@ -57,19 +57,24 @@ def overlap(letters: list[Image.Image]) -> np.ndarray:
 
 
 def resemblance(some: list[Image.Image], others: list[Image.Image]) -> np.ndarray:
-    """(M, L) in [-1, 1]: correlation of the blurred letters at the best shift of up to a pixel in 20.
+    """(M, L) in [-1, 1]: correlation of the blurred letters, each of `some` shifted and stretched to fit best.
 
-    What a hurried reader sees: 0.98 for U and a bold U, 0.93 for V with and without a dot.
+    Shifts of up to a pixel in 20, stretches of up to 8 %: what a hurried reader sees. About 0.95 for V with and
+    without a dot beside it.
     """
 
-    def blurred(letter: Image.Image) -> np.ndarray:
-        return np.asarray(place(letter, 20, 32, fine=4).filter(ImageFilter.GaussianBlur(1)), dtype=np.float64)
+    def blurred(letters: list[Image.Image], stretch: float) -> np.ndarray:  # (M, 32, 32)
+        placed = (place(letter, 20, 32, fine=4, stretch=stretch) for letter in letters)
+        return np.stack([np.asarray(p.filter(ImageFilter.GaussianBlur(1)), dtype=np.float64) for p in placed])
 
     def unit(images: np.ndarray) -> np.ndarray:
         flat = images.reshape(len(images), -1)
         flat = flat - flat.mean(1, keepdims=True)
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
-    a, b = (np.stack([blurred(letter) for letter in s]) for s in (some, others))
-    shifts = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    return np.max([unit(np.roll(a, shift, (1, 2))) @ unit(b).T for shift in shifts], axis=0)
+    best, fixed = np.full((len(some), len(others)), -1.0), unit(blurred(others, 1.0)).T
+    for stretch in (0.92, 1.0, 1.08):
+        a = blurred(some, stretch)
+        for shift in [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+            best = np.maximum(best, unit(np.roll(a, shift, (1, 2))) @ fixed)
+    return best
