@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
-from test_browser import browser  # noqa: F401  (the fixture)
 
 from metalib import FewShot, PixelFloor, ProtoNet, conv4, glyphs, meta_test, seeded
 from metalib.widgets.game import Game, pack, picks, wilson
+from test_browser import browser  # noqa: F401  (the fixture)
 
 N = 6
 
@@ -91,7 +91,8 @@ def test_the_html_is_small_the_same_every_time_and_asks_for_nothing(game, rounds
                  scores={"always 1": "20.0 %"}, names=[f"letter {t}" for t in range(N)], title="Which?")
     assert game.html() == again.html()
     assert len(game.html()) < 40_000
-    assert "<noscript>" in game.html() and "src=" not in game.html() and "http" not in game.html().replace("http://www.w3.org/2000/svg", "")
+    assert "<noscript>" in game.html() and "src=" not in game.html()
+    assert "http" not in game.html().replace("http://www.w3.org/2000/svg", "")  # the name of SVG, never fetched
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ def test_the_html_is_small_the_same_every_time_and_asks_for_nothing(game, rounds
 @pytest.fixture
 def page(browser, game, tmp_path):  # noqa: F811
     file = tmp_path / "game.html"
-    file.write_text('<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title>'
-                    f"<body>{game.html()}{game.html()}</body>", encoding="utf-8")
+    head = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title>'
+    file.write_text(f"{head}<body>{game.html()}{game.html()}</body>", encoding="utf-8")
     page, problems = browser.new_page(viewport={"width": 390, "height": 800}), []
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
@@ -144,7 +145,8 @@ def test_the_verdict_is_the_sign_test_of_the_rounds_that_differ(page, game):
     for y in game.answers:
         page.get_by_role("button", name=f"drawing {y + 1}").first.click()
         page.locator(".mg-round .mg-main").first.click()
-    for verdict, rival in zip(page.locator("[data-widget=game] li").all_inner_texts(), game.data["rivals"], strict=True):
+    verdicts = page.locator("[data-widget=game] li").all_inner_texts()
+    for verdict, rival in zip(verdicts, game.data["rivals"], strict=True):
         lost = sum(p != y for p, y in zip(rival["picks"], game.answers))
         assert f"only you were right in {lost}, only it was right in 0" in verdict
         if lost:
@@ -175,7 +177,7 @@ def test_two_games_on_one_page_do_not_hear_each_other_s_keys(page):
 @pytest.mark.browser
 def test_the_game_fits_a_phone(page, game):
     page.get_by_role("button", name="Start").first.click()
-    for y in game.answers:
+    for _ in game.answers:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.locator(".mg-option").first.click()
         page.locator(".mg-round .mg-main").first.click()

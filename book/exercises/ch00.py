@@ -20,7 +20,7 @@ def check_nearest(answer):
             f"expected a tensor of {len(expected)} labels, one a query; got {getattr(got, 'shape', type(got).__name__)}"
         same = int((got == expected).sum())
         assert same == len(expected), (
-            f"task {t}: {len(expected) - same} of {len(expected)} queries get another label than PixelFloor gives them. "
+            f"task {t}: {len(expected) - same} of {len(expected)} queries get another label than PixelFloor gives. "
             "Is every drawing divided by its length? Do you return support.y at the nearest row, not the row's number?")
 
 

@@ -82,7 +82,8 @@ class Game(Widget):
         self.query, self.answers = query.x[:, 0, 0], query.y[:, 0].tolist()  # (T, H, W)
         texts = [{"s": [pack(image) for image in self.support[t]], "q": pack(self.query[t]), "y": self.answers[t],
                   "n": names[t] if names else ""} for t in range(T)]
-        players = [{"name": who, "picks": chosen.tolist(), "score": (scores or {}).get(who, "")} for who, chosen in rivals.items()]
+        players = [{"name": who, "picks": chosen.tolist(), "score": (scores or {}).get(who, "")}
+                   for who, chosen in rivals.items()]
         data = {"rounds": texts, "rivals": players, "size": self.query.shape[-1], "long": scores_head, "title": title,
                 "intro": intro}
         super().__init__("game.js", data, png=_png(self._paper()),
@@ -115,7 +116,8 @@ class Game(Widget):
 
     def html(self) -> str:
         """The widget, and what to do where scripts do not run."""
-        return super().html() + "\n<noscript><p>This game needs JavaScript. The same rounds are on paper below.</p></noscript>"
+        fallback = "This game needs JavaScript. The same rounds are on paper below."
+        return f"{super().html()}\n<noscript><p>{fallback}</p></noscript>"
 
 
 def pack(image: Tensor) -> str:
