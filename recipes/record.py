@@ -17,6 +17,8 @@ import torch
 from metalib import Score
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMIT = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
+                        text=True).stdout.strip() or "unknown"  # when the recipe starts: the code that runs
 
 
 class Stopwatch:
@@ -43,7 +45,7 @@ def write(name: str, fields: dict[str, Any]) -> Path:
     path.parent.mkdir(exist_ok=True)
     script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
     content = {"command": shlex.join(["python", script, *sys.argv[1:]]),
-               "commit": _commit(), "date": date.today().isoformat(), "device": device_name(),
+               "commit": COMMIT, "date": date.today().isoformat(), "device": device_name(),
                "threads": torch.get_num_threads(), "torch": torch.__version__, **fields}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path.relative_to(ROOT)}")
@@ -55,8 +57,3 @@ def device_name(device: str | torch.device = "cpu") -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _commit() -> str:
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return git.stdout.strip() or "unknown"
