@@ -111,6 +111,7 @@ function sine(root, data) {
     .metalib-sine th, .metalib-sine td { padding: .15rem .6rem .15rem 0; text-align: left; font-weight: normal; border: 0; color: inherit; background: none; }
     .metalib-sine thead th { border-bottom: 1px solid currentColor; }
     .metalib-sine td { font-variant-numeric: tabular-nums; }
+    .metalib-sine option { color: #111; background: #fff; }
     .metalib-sine label { cursor: pointer; }`;
   const box = el("div", { class: "metalib-sine" }, style), plot = el("div"), where = el("div", { class: "where", style: "font-size:.9em", "aria-live": "polite" });
 

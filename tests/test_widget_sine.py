@@ -1,0 +1,213 @@
+"""Chapter 1's figure: its gradient descent is PyTorch's, in node and in a browser; mouse, touch and keys move it."""
+
+import json
+import math
+import shutil
+import subprocess
+from importlib.resources import files
+
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from metalib import Data, Sinusoids, meta_test_path
+from metalib.widgets import sine
+from test_browser import browser  # noqa: F401  (the fixture)
+
+SCRIPT = (files("metalib.widgets") / "sine.js").read_text(encoding="utf-8")
+NAMES = ("scratch", "joint", "maml")
+# The first task of the page, a wave outside the family, and five points that no sine goes through.
+TASKS = [sine.POINTS, [(x, -y) for x, y in sine.POINTS], [(-5, 6), (-4.9, -6), (0, 0.1), (0, -3), (5, 2)]]
+GRID = torch.linspace(-5, 5, 41, dtype=torch.float64)[:, None]
+
+
+def by_torch(name, points, steps):
+    """(the weights after `steps` steps as one vector, the predictions on GRID)."""
+    xy = torch.tensor(points, dtype=torch.float64)
+    learner = sine.learners()[name]
+    with torch.no_grad():
+        phi = learner.adapt(Data(xy[:, :1], xy[:, 1:]), steps)
+        return torch.cat([v.flatten() for v in phi.values()]), learner.predict(phi, GRID)[:, 0]
+
+
+def test_the_three_starts_are_what_the_file_says():
+    starts, again = sine.weights()["starts"], sine.learners()
+    assert tuple(starts) == NAMES
+    for name, learner in again.items():
+        vector = parameters_to_vector(learner.net.parameters())
+        assert len(vector) == 1761 and vector.dtype == torch.float64 and torch.isfinite(vector).all()
+        assert sine.encode(learner.net) == starts[name]  # float32 numbers: encoding loses nothing
+
+
+def test_the_figure_is_small_and_always_the_same():
+    html = sine.figure().html()
+    assert html == sine.figure().html() and len(html) < 60_000
+    assert "http:" not in html.replace("http://www.w3.org/2000/svg", "") and "https:" not in html
+
+
+def test_only_the_meta_trained_start_learns_from_five_points():
+    scores = {name: meta_test_path(learner, Sinusoids(shot=5, query=50), 10, 100, seed=7)
+              for name, learner in sine.learners().items()}
+    floor = scores["joint"][0].mean  # the average task
+    assert scores["maml"][5].mean < floor / 4 and scores["maml"][10].mean < scores["maml"][5].mean
+    assert min(s.mean for name in ("scratch", "joint") for s in scores[name]) > 0.9 * floor
+
+
+def test_the_page_s_arithmetic_is_pytorch_s_in_node():
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed; the browser test compares the same numbers")
+    ask = [{"text": sine.weights()["starts"][name], "points": points, "steps": steps, "name": name}
+           for name in NAMES for points in TASKS for steps in (0, 1, 5, 10)]
+    program = SCRIPT + """
+const math = sineMath(HIDDEN), ask = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(ask.map(({text, points, steps}) => {
+  const phi = math.adapt(math.decode(text), points.map(p => p[0]), points.map(p => p[1]), steps, ALPHA);
+  return {phi: Array.from(phi), y: GRID.map(x => math.predict(phi, x))};
+})));""".replace("HIDDEN", str(sine.HIDDEN)).replace("ALPHA", str(sine.weights()["alpha"])).replace(
+        "GRID", json.dumps(GRID[:, 0].tolist()))
+    run = subprocess.run([node, "-e", program], input=json.dumps(ask), capture_output=True, text=True, check=True)
+    for asked, got in zip(ask, json.loads(run.stdout), strict=True):
+        compare(asked["name"], asked["points"], asked["steps"], got["phi"], got["y"])
+
+
+def compare(name, points, steps, weights, predictions):
+    phi, y = by_torch(name, points, steps)
+    torch.testing.assert_close(torch.tensor(weights, dtype=torch.float64), phi, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(predictions, dtype=torch.float64), y, rtol=1e-5, atol=1e-5)
+
+
+# --- In a browser -------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Two of the figure on one page: they must not disturb each other."""
+    path = tmp_path_factory.mktemp("sine") / "page.html"
+    path.write_text('<!doctype html><html data-theme="light"><meta charset="utf-8"><title>sine</title>'
+                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}")
+    return path.as_uri()
+
+
+@pytest.fixture
+def page(browser, address):  # noqa: F811
+    context = browser.new_context(viewport={"width": 1000, "height": 1600}, has_touch=True)
+    page, problems = context.new_page(), []
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("request", lambda r: None if r.url == address else problems.append(r.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert not problems
+
+
+def error_of(points, name, steps, rate):
+    """The number in the page's table, computed here: the mean squared distance to the least-squares sine."""
+    xy = torch.tensor(points, dtype=torch.float64)
+    grid = torch.linspace(-5, 5, 121, dtype=torch.float64)[:, None]
+    basis = torch.cat([xy[:, :1].sin(), xy[:, :1].cos()], 1)
+    wave = torch.cat([grid.sin(), grid.cos()], 1) @ torch.linalg.lstsq(basis, xy[:, 1:]).solution
+    learner = sine.learners(rate)[name]
+    with torch.no_grad():
+        return float((learner.predict(learner.adapt(Data(xy[:, :1], xy[:, 1:]), steps), grid) - wave).pow(2).mean())
+
+
+def shown(page, which=0):
+    return page.locator(".metalib-sine").nth(which).locator("td.error").all_inner_texts()
+
+
+@pytest.mark.browser
+def test_the_page_s_arithmetic_is_pytorch_s_in_a_browser(page):
+    for name in NAMES:
+        for points in TASKS:
+            for steps in (0, 5, 10):
+                got = page.evaluate("""([name, xs, ys, J, grid]) => {
+                    const figure = document.querySelector("[data-widget=sine]").sine;
+                    const phi = figure.adapt(name, xs, ys, J);
+                    return {phi, y: figure.predict(phi, grid)};
+                }""", [name, *(list(v) for v in zip(*points, strict=True)), steps, GRID[:, 0].tolist()])
+                compare(name, points, steps, got["phi"], got["y"])
+
+
+@pytest.mark.browser
+def test_the_slider_and_the_step_size_change_the_errors_shown(page):
+    assert shown(page) == [f"{error_of(sine.POINTS, name, 5, 0.01):.2f}" for name in NAMES]
+    slider, other = page.get_by_role("slider", name="number of inner steps J").first, shown(page, 1)
+    for _ in range(3):
+        slider.press("ArrowRight")
+    page.get_by_label("step size alpha").first.select_option("0.003")
+    assert shown(page) == [f"{error_of(sine.POINTS, name, 8, 0.003):.2f}" for name in NAMES]
+    assert shown(page, 1) == other == [f"{error_of(sine.POINTS, name, 0, 0.01):.2f}" for name in NAMES]
+
+
+@pytest.mark.browser
+def test_a_point_moves_with_the_keys_the_mouse_and_a_finger(page):
+    def value():
+        handle = page.locator(".metalib-sine").first.get_by_role("slider", name="support point 3")
+        return handle, float(handle.get_attribute("aria-valuenow"))
+
+    handle, before = value()
+    handle.focus()
+    for key in ("ArrowUp", "ArrowUp", "PageUp", "Shift+ArrowUp"):
+        handle.press(key)
+    assert value()[1] == pytest.approx(before + 2.2, abs=0.06)
+    assert handle.get_attribute("aria-valuetext").startswith("x -0.6, y")
+    moved = [(x, y + 2.2 if i == 2 else y) for i, (x, y) in enumerate(sine.POINTS)]
+    assert [float(t) for t in shown(page)] == pytest.approx([error_of(moved, n, 5, 0.01) for n in NAMES], abs=0.006)
+
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y - 50, steps=4)
+    page.mouse.up()
+    assert value()[1] > before + 3 and not handle.get_attribute("aria-valuetext").startswith("x -0.6")
+    high = value()[1]
+    client = page.context.new_cdp_session(page)
+    for kind, dy in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60), ("touchEnd", 0)):
+        at = [] if kind == "touchEnd" else [{"x": x + 40, "y": y - 50 + dy}]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+    assert value()[1] < high - 1
+
+
+@pytest.mark.browser
+def test_new_tasks_lie_in_the_family_and_upside_down_leaves_it(page):
+    figure = page.locator(".metalib-sine").first
+    where, handles = figure.locator(".where"), figure.locator("[role=slider].handle")
+    for _ in range(5):
+        figure.get_by_role("button", name="new task").click()
+        assert "one of the training tasks" in where.inner_text()
+        assert handles.count() == 5
+    figure.get_by_role("button", name="upside down").click()
+    assert "outside the training tasks" in where.inner_text()
+    figure.get_by_role("button", name="start again").click()
+    assert [float(h.get_attribute("aria-valuenow")) for h in handles.all()] == pytest.approx(
+        [y for _, y in sine.POINTS], abs=0.051)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_read(page, theme):
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.evaluate("""theme => { document.documentElement.dataset.theme = theme;
+      document.body.style.cssText += theme === "dark" ? "background:#121212;color:#ddd" : ""; }""", theme)
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    sizes = page.evaluate("""[...document.querySelectorAll(".metalib-sine svg text")].map(
+        t => t.getBoundingClientRect().height)""")
+    assert min(sizes) >= 11
+    colours = page.evaluate("""[...document.querySelectorAll(".metalib-sine .curve")].slice(0, 3).map(
+        c => getComputedStyle(c).stroke)""")
+    background = (255, 255, 255) if theme == "light" else (18, 18, 18)
+    for colour in colours:
+        assert contrast(tuple(int(v) for v in colour[4:-1].split(",")), background) >= 4.5, colour
+
+
+def contrast(a, b):
+    """WCAG contrast ratio of two sRGB colours."""
+    def luminance(c):
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in (x / 255 for x in c)]
+        return math.fsum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
