@@ -49,6 +49,7 @@ def main() -> None:
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     write(args.name, {
         **time, "learner": "maml", "way": 5, "shot": 1, "query": 15, "seed": args.seed, "split": "glyphs, by script",
+        "bank": images.digest(),
         "config": settings, "history": str(history), "chosen": history.chosen, "best_iteration": history.best_iteration,
         "validations": [[i, round(mean, 5), round(ci, 5)] for i, mean, ci in history.validations],
         "losses_mean_of_50": [round(sum(history.losses[i - 50:i]) / 50, 4) for i in range(50, args.iterations + 1, 50)],
@@ -60,7 +61,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the training episodes")
-    parser.add_argument("--iterations", type=int, default=5000, help="meta-iterations, of 4 tasks each")
+    parser.add_argument("--iterations", type=int, default=3000, help="meta-iterations, of 4 tasks each")
     parser.add_argument("--lr", type=float, default=3e-3, help="outer rate; a cosine brings it down to 0")
     parser.add_argument("--inner-lr", type=float, default=0.4, help="alpha")
     parser.add_argument("--steps", type=int, default=1, help="J in training, and of the headline number")

@@ -46,7 +46,7 @@ def rates(images, val: FewShot) -> dict[str, object]:
             for head in ("centroid", "linear") if name == "pretrained" else (None,):
                 if head:
                     learner.head = head
-                rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(meta_test(learner, val, 100))})
+                rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(meta_test(learner, val, 60))})
                 print(rows[-1], flush=True)
     return {"image_passes": PASSES, "channels": CHANNELS, "rows": rows}
 
