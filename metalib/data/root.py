@@ -7,6 +7,7 @@ written then goes to the user cache folder, and if nothing is writable, results 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def fetch(relative: str, url: str, md5: str) -> Path:
     if target is None:
         raise FileNotFoundError(f"{wanted[0].name} is missing: looked for {looked}; not writable. {by_hand}")
     try:
-        pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent)
+        pooch.retrieve(
+            url, f"md5:{md5}", fname=target.name, path=target.parent, progressbar=sys.stderr.isatty()
+        )
     except ValueError as error:  # pooch's word for a checksum that does not match
         raise FileNotFoundError(
             f"{target.name} was downloaded from {url}, but its checksum is wrong (a damaged or changed file; "
