@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
@@ -77,3 +78,16 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield pressed.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def keep_memory() -> None:
+    """Ask the C library to keep freed memory for the next allocation instead of handing it back to the system.
+
+    A Conv4 meta-step allocates and frees the same few hundred megabytes every time; getting them as fresh, zeroed pages
+    cost a quarter of its time on Linux (measured: 0.39 s against 0.29 s). It holds for the whole process, so it is
+    for scripts to call, once, at their start. Does nothing where the C library is not glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: blocks up to 1 GiB come from the heap
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD: the heap shrinks only beyond 2 GiB of slack
