@@ -32,11 +32,12 @@ from metalib import (
     omniglot,
     save,
 )
+from metalib.runtime import keep_memory
 
 # train_way/train_query: of the training episodes; test_steps: inner steps at test time.
 DEFAULTS = {
     "protonet": {"iterations": 6000, "meta_batch": 1, "train_way": 20, "train_query": 5, "lr": 2e-3},
-    "maml": {"iterations": 9000, "meta_batch": 4, "train_way": None, "train_query": 5, "lr": 2e-3,
+    "maml": {"iterations": 7000, "meta_batch": 4, "train_way": None, "train_query": 5, "lr": 2e-3,
              "inner_lr": 0.4, "steps": 1, "test_steps": 3},
     "pretrained": {"iterations": 6000, "meta_batch": 1, "batch": 120, "lr": 1e-3},
 }
@@ -44,6 +45,7 @@ DEFAULTS = {
 
 def main() -> None:
     args = parse()
+    keep_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     images = omniglot("vinyals", rotations=True)
