@@ -13,8 +13,20 @@ from pathlib import Path
 import torch
 from record import ROOT, Stopwatch, score_fields, write
 
-from metalib import (MAML, FewShot, PixelFloor, TrainConfig, audit, conv4, glyphs, load, meta_test, meta_test_path,
-                     meta_train, save)
+from metalib import (
+    MAML,
+    FewShot,
+    PixelFloor,
+    TrainConfig,
+    audit,
+    conv4,
+    glyphs,
+    load,
+    meta_test,
+    meta_test_path,
+    meta_train,
+    save,
+)
 
 
 def main() -> None:
@@ -45,7 +57,8 @@ def main() -> None:
     score = path[args.steps]
     strict = meta_test(learner, test, args.episodes, transductive=False)
     report, floor = audit(test, score), meta_test(PixelFloor(), test, args.episodes)
-    print(f"{report}\nnon-transductive: {strict}\nafter 0, 1, ... inner steps:", *path, "untrained:", *untrained, sep="\n  ")
+    print(f"{report}\nnon-transductive: {strict}")
+    print("after 0, 1, ... inner steps:", *path, "untrained:", *untrained, sep="\n  ")
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     write(args.name, {
         **time, "learner": "maml", "way": 5, "shot": 1, "query": 15, "seed": args.seed, "split": "glyphs, by script",

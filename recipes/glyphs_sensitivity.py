@@ -15,8 +15,21 @@ import argparse
 import torch
 from record import ROOT, Stopwatch, score_fields, write
 
-from metalib import (MAML, Classify, FewShot, Learner, Pretrained, ProtoNet, TrainConfig, conv4, glyphs, load, meta_test,
-                     meta_test_path, meta_train)
+from metalib import (
+    MAML,
+    Classify,
+    FewShot,
+    Learner,
+    Pretrained,
+    ProtoNet,
+    TrainConfig,
+    conv4,
+    glyphs,
+    load,
+    meta_test,
+    meta_test_path,
+    meta_train,
+)
 
 PASSES, CHANNELS = 28_000, 16  # chapter 5 trains live with these
 RATES = (1e-3, 4e-3, 1.6e-2)
@@ -34,7 +47,8 @@ def run(images, name: str, lr: float, inner_lr: float = 0.4, steps: int = 1) -> 
     else:
         learner = Pretrained(conv4(channels=CHANNELS), classes=len(train))
         tasks, T, passes = Classify(train, batch=64), 1, 64
-    meta_train(learner, tasks, TrainConfig(iterations=PASSES // (T * passes), meta_batch=T, lr=lr, schedule="cosine", clip=10))
+    iterations = PASSES // (T * passes)
+    meta_train(learner, tasks, TrainConfig(iterations=iterations, meta_batch=T, lr=lr, schedule="cosine", clip=10))
     return learner
 
 
@@ -46,7 +60,8 @@ def rates(images, val: FewShot) -> dict[str, object]:
             for head in ("centroid", "linear") if name == "pretrained" else (None,):
                 if head:
                     learner.head = head
-                rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(meta_test(learner, val, 60))})
+                score = meta_test(learner, val, 60)
+                rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(score)})
                 print(rows[-1], flush=True)
     return {"image_passes": PASSES, "channels": CHANNELS, "rows": rows}
 

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -289,7 +288,7 @@ def test_a_nan_loss_is_one_clear_error_and_the_learner_keeps_the_weights_from_be
             return episodes
 
     learner, reference = sine_learner(), sine_learner()
-    with pytest.raises(FloatingPointError, match=r"meta-loss nan .*meta-iteration 5.*Lower inner_lr or lr, or set clip"):
+    with pytest.raises(FloatingPointError, match=r"meta-loss nan .*meta-iteration 5.*Lower inner_lr or lr"):
         meta_train(learner, Poisoned(5, 5), config(clip=clip))
     optimizer, generator = torch.optim.Adam(reference.parameters(), lr=1e-2), seeded(3)
     for _ in range(4):
@@ -445,5 +444,5 @@ def test_the_device_of_a_learner_without_parameters_is_the_cpu():
 
 def test_importing_metalib_prints_nothing_and_changes_no_threads():
     code = "import torch; n = torch.get_num_threads(); import metalib; assert torch.get_num_threads() == n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
