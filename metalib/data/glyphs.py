@@ -109,7 +109,7 @@ def _font_files() -> dict[str, Path]:
 def _draw_all(files: dict[str, Path], seed: int) -> dict[str, np.ndarray]:
     basic = ImageFont.Layout.BASIC  # not Raqm, which shapes text and is not in every build of Pillow
     fonts = {n: ImageFont.truetype(str(p), 96, layout_engine=basic) for n, p in files.items()}
-    covered = {n: set(TTFont(p, lazy=True).getBestCmap()) for n, p in files.items()}
+    covered = {n: _codes(p) for n, p in files.items()}
     letters = _letters(covered["DejaVuSans"])  # the one font that has all the scripts
     letters = _distinct(letters, {n: fonts[n] for n in REFERENCES}, covered)
     styles = [[fonts[n] for n in FONTS if ord(x.character) in covered[n]] for x in letters]
@@ -119,6 +119,11 @@ def _draw_all(files: dict[str, Path], seed: int) -> dict[str, np.ndarray]:
         "scripts": np.array([x.script for x in letters]),
         "splits": np.array([x.split for x in letters]),
     }
+
+
+def _codes(path: Path) -> set[int]:
+    with TTFont(path, lazy=True) as font:
+        return set(font.getBestCmap())
 
 
 def _letters(codes: set[int]) -> list[Letter]:
