@@ -72,7 +72,7 @@ def test_the_wilson_interval_holds_exactly_the_rates_that_the_count_does_not_con
         low, high = wilson(right, n)
         for p in (low, high):  # at its ends the inequality is an equality
             assert abs(right / n - p) == pytest.approx(1.96 * math.sqrt(max(p * (1 - p), 0) / n), abs=1e-7)
-        assert -1e-12 <= low <= right / n <= high <= 1 + 1e-12
+        assert -1e-12 <= low <= right / n + 1e-12 and right / n - 1e-12 <= high <= 1 + 1e-12
 
 
 def test_a_five_shot_episode_is_refused_with_the_fix():
