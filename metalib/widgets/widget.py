@@ -30,7 +30,8 @@ class Widget:
         name = self.script.removesuffix(".js")
         code = (files("metalib.widgets") / self.script).read_text(encoding="utf-8")
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
-        return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{html.escape(self.alt)}"></div>\n'
+        alt = html.escape(self.alt)
+        return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}"></div>\n'
                 f"<script>\n(() => {{\nconst root = document.currentScript.previousElementSibling;\n{code}\n"
                 f"{name}(root, {data});\n}})();\n</script>")
 
