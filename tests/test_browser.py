@@ -213,9 +213,10 @@ RENDERED = """() => [...document.querySelectorAll(".jp-MarkdownCell .myst")].map
 
 
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
-# JupyterLab renders tracebacks, like warnings, as stderr.
-ERRORS = """[...document.querySelectorAll("[data-mime-type='application/vnd.jupyter.stderr'],"""
-ERRORS += """ [data-mime-type='application/vnd.jupyter.error']")].map(e => e.textContent.slice(0, 500))"""
+# JupyterLab renders tracebacks as it does warnings and progress bars, as stderr.
+ERRORS = """[...document.querySelectorAll(
+  "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']"
+)].map(e => e.textContent).filter(t => /Traceback|Warning|Error/.test(t)).map(t => t.slice(-500))"""
 
 
 def test_a_newcomer_runs_chapter_1_in_jupyterlab(browser, tmp_path):
