@@ -102,7 +102,7 @@ function sine(root, data) {
     .metalib-sine .handle { cursor: grab; touch-action: none; }
     .metalib-sine .handle:focus { outline: none; }
     .metalib-sine .handle:focus .ring { stroke: var(--c2); }
-    .metalib-sine .row { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: .4rem 0; }
+    .metalib-sine .sine-controls { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: .4rem 0; }
     .metalib-sine button, .metalib-sine select { font: inherit; font-size: .9em; color: inherit; background: transparent;
       border: 1px solid currentColor; border-radius: 4px; padding: .3rem .7rem; min-height: 2.2rem; cursor: pointer; }
     .metalib-sine button:focus-visible, .metalib-sine input:focus-visible, .metalib-sine select:focus-visible { outline: 3px solid var(--c2); outline-offset: 2px; }
@@ -143,7 +143,7 @@ function sine(root, data) {
     return { error, row: el("tr", {}, el("th", { scope: "row" }, el("label", {}, check, line, net.label)), error) };
   });
   box.append(plot,
-    el("div", { class: "row" }, el("label", {}, "inner steps J ", slider, " ", shown),
+    el("div", { class: "sine-controls" }, el("label", {}, "inner steps J ", slider, " ", shown),
       el("label", {}, "step size α ", rate),
       button("new task", newTask), button("upside down", turn), button("start again", again)),
     where,
