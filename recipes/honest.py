@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/honest.py
 
-Needs no network; about six CPU-minutes. Writes results/honest.json (per-task scores) and
+Needs no network; about five CPU-minutes. Writes results/honest.json (per-task scores) and
 results/checkpoints/honest-*.pt, which chapter 3 reads.
 
 ProtoNet and Pretrained train at equal compute, 120 images forward and backward per iteration, each with a
