@@ -237,7 +237,7 @@ def test_a_newcomer_runs_chapter_1_in_jupyterlab(browser, tmp_path):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         n = sum(c.cell_type == "code" and bool(c.source.strip()) for c in nb.cells)
-        until = time.monotonic() + 400
+        until = time.monotonic() + 600
         while time.monotonic() < until:
             prompts = [re.sub(r"\D*(\d+|\*)?\D*", r"\1", p) for p in page.evaluate(PROMPTS)]
             errors = page.evaluate(ERRORS)
