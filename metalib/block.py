@@ -86,7 +86,8 @@ class Moments(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        var, mean = torch.var_mean(z.movedim(in_dims[0], 0), dim=(1, 3, 4), correction=0)
+        z = z.movedim(in_dims[0], 1)  # (M, T, C, H, W): T C channels, each with moments of its own
+        mean, var = (s.unflatten(0, z.shape[1:3]) for s in Moments.apply(z.flatten(1, 2)))  # (T, C)
         return (mean, var), (0, 0)
 
 
