@@ -71,7 +71,7 @@ def fetch(relative: str, url: str, md5: str) -> Path:
         raise FileNotFoundError(
             f"{target.name} is missing: looked for {looked}, and the download failed "
             f"({type(error).__name__}). {by_hand}"
-        ) from error
+        ) from None  # requests chains five tracebacks, which say no more
     return target
 
 
