@@ -108,10 +108,14 @@ def watch(page, base: str, problems: list[str]) -> None:
     def ours(url: str) -> bool:
         return url.startswith((base, "data:", "blob:", "about:"))
 
+    def failed(request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page still wanted when the test went on to the next one
+            problems.append(f"failed request: {request.url} ({request.failure})")
+
     page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda e: problems.append(f"script: {e}"))
     page.on("request", lambda r: None if ours(r.url) else problems.append(f"external request: {r.url}"))
-    page.on("requestfailed", lambda r: problems.append(f"failed request: {r.url}"))
+    page.on("requestfailed", failed)
     page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
 
 
