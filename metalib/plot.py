@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metalib.data import ClassImages, import_torchvision
 from metalib.episode import Episode
 from metalib.evaluate import Score
 from metalib.train import History
@@ -41,6 +42,20 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5) -> Figure:
         axes[n][0].text(-0.35, 0.5, str(n), transform=axes[n][0].transAxes, va="center", ha="right")
     axes[0][0].set_title("support", fontsize=9)
     axes[0][shot].set_title("query", fontsize=9)
+    return figure
+
+
+def bank(images: ClassImages, *, classes: int = 10, examples: int = 20) -> Figure:
+    """Look at your data first: a contact sheet of the first classes, one row a class, with its first examples."""
+    classes, examples = min(classes, len(images)), min(examples, int(images.counts[:classes].min()))
+    rows = images.starts[:classes, None] + torch.arange(examples, device=images.starts.device)  # (classes, examples)
+    sheet = import_torchvision().utils.make_grid(images.images[rows.flatten()], nrow=examples, padding=1, pad_value=96)
+    figure, axis = plt.subplots(figsize=(0.4 * examples + 1.6, 0.4 * classes))
+    axis.imshow(sheet.permute(1, 2, 0).cpu(), cmap="gray_r")  # (H, W, 3), uint8
+    height = images.images.shape[-2] + 1
+    axis.set_yticks([1 + height * (n + 0.5) for n in range(classes)], images.names[:classes])
+    axis.set_xticks([])
+    axis.grid(False)
     return figure
 
 

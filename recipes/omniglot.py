@@ -108,7 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shot", type=int, default=1)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="intra-op threads")
+    parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
     parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
     parser.add_argument("--evaluate", action="store_true", help="only test the committed checkpoint")
     for key in sorted({key for defaults in DEFAULTS.values() for key in defaults}):
