@@ -50,8 +50,8 @@ def bank(images: ClassImages, *, classes: int = 10, examples: int = 20) -> Figur
     classes, examples = min(classes, len(images)), min(examples, int(images.counts[:classes].min()))
     rows = images.starts[:classes, None] + torch.arange(examples, device=images.starts.device)  # (classes, examples)
     sheet = import_torchvision().utils.make_grid(images.images[rows.flatten()], nrow=examples, padding=1, pad_value=96)
-    figure, axis = plt.subplots(figsize=(0.4 * examples + 1.6, 0.4 * classes))
-    axis.imshow(sheet.permute(1, 2, 0).cpu(), cmap="gray_r")  # (H, W, 3), uint8
+    figure, axis = plt.subplots(figsize=(0.4 * examples + 2.4, 0.4 * classes), layout="constrained")
+    axis.imshow(255 - sheet.permute(1, 2, 0).cpu(), aspect="auto")  # (H, W, 3), ink dark
     height = images.images.shape[-2] + 1
     axis.set_yticks([1 + height * (n + 0.5) for n in range(classes)], images.names[:classes])
     axis.set_xticks([])

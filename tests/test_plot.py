@@ -32,7 +32,7 @@ def test_the_contact_sheet_shows_the_first_classes_by_name():
     axis = plot.bank(images, classes=3, examples=4).axes[0]
     sheet = torch.as_tensor(axis.images[0].get_array())
     assert tuple(sheet.shape) == (3 * 29 + 1, 4 * 29 + 1, 3)
-    assert torch.equal(sheet[30:58, 1:29, 0], images.images[20, 0])  # the first drawing of the second class
+    assert torch.equal(255 - sheet[30:58, 1:29, 0], images.images[20, 0])  # the first drawing of the second class
     assert [t.get_text() for t in axis.get_yticklabels()] == list(images.names[:3])
 
 
