@@ -61,6 +61,8 @@ SIDE, SHIFT, STRETCH, TURN, SLANT = (15.0, 19.0), 2.2, 0.1, 0.15, 0.15
 
 
 class Letter(NamedTuple):
+    """One class of the bank: a character, its Unicode name, its script, and the split its script belongs to."""
+
     character: str
     name: str
     script: str

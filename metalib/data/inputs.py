@@ -14,6 +14,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 class Folder(NamedTuple):
+    """What a folder of images holds, as `ClassImages.from_arrays` takes it."""
+
     images: np.ndarray  # uint8 (M, H, W) or (M, 3, H, W)
     labels: np.ndarray  # int64 (M,)
     names: list[str]  # "group/class"
