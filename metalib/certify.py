@@ -19,7 +19,8 @@ class Certificate:
 
     Attributes:
         vmap: relative error of map="vmap" against a plain double backward, one task at a time.
-        loop: the same of map="loop".
+        loop: the same of map="loop". Where the learner keeps the default `task_gradient` both are plain autograd, so
+            this checks the mean over tasks; it says more where `task_gradient` is overridden.
         finite_difference: relative error of the directional derivative <grad, v> against central differences of the
             meta-loss, the best over step sizes. Only meaningful for a smooth network and an exact (order 2) gradient.
         smooth: whether the caller asked for finite differences to count.

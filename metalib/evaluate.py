@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,10 +133,9 @@ def predict_query(learner: Learner, phi: TaskState, episode: Episode, transducti
 def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:
     if steps is None:
         return learner.adapt(support)
-    try:
-        return learner.adapt(support, steps)
-    except TypeError as error:
-        raise ValueError(f"{type(learner).__name__} has no inner steps: leave steps=None") from error
+    if "steps" not in inspect.signature(learner.adapt).parameters:
+        raise ValueError(f"{type(learner).__name__} has no inner steps: leave steps=None")
+    return learner.adapt(support, steps)
 
 
 def _value(prediction: Tensor, y: Tensor) -> Tensor:

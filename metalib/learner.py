@@ -107,7 +107,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def plain_task_gradient(learner: Learner, theta: Params, episode: Episode) -> tuple[Params, Tensor]:
     """`learner.task_gradient` outside vmap, by plain autograd where the learner has not overridden it.
 
-    The same numbers a fifth sooner: torch.func records the outer backward pass as well, in case it is differentiated.
+    The same numbers with less work: torch.func records the outer backward pass as well, in case it is differentiated.
     """
     if type(learner).task_gradient is not Learner.task_gradient:
         return learner.task_gradient(theta, episode)
