@@ -44,10 +44,14 @@ class ConvBlock(nn.Module):
         if self.norm is None:
             return F.relu(F.max_pool2d(F.conv2d(x, self.weight, self.bias, padding=1), 2))
         sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)  # (C,)
-        z = F.conv2d(x, self.weight * sign[:, None, None, None], padding=1)  # (M, C, H, W)
-        mean, var = self.statistics(z)
+        weight = self.weight * sign[:, None, None, None]
+        if self.norm == "batch" and weight[0].numel() <= 32:
+            z, mean, var = thin_convolution(x, weight)  # (M, C, H, W), (C, 1, 1), (C, 1, 1)
+        else:
+            z = F.conv2d(x, weight, padding=1)
+            mean, var = self.statistics(z)
         gain = (self.scale * sign)[:, None, None] * (var + 1e-5).rsqrt()
-        return F.relu((F.max_pool2d(z, 2) - mean) * gain + self.bias[:, None, None])
+        return F.relu(torch.addcmul(self.bias[:, None, None] - mean * gain, F.max_pool2d(z, 2), gain))
 
     def statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance, broadcastable to z: over (M, H, W) for batch norm, per image and group else.
@@ -64,6 +68,25 @@ class ConvBlock(nn.Module):
         var, mean = torch.var_mean(grouped, dim=2, correction=0)  # (M, G)
         mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C, 1, 1) for s in (mean, var))
         return mean * sign, var
+
+
+def thin_convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """z = conv(x, weight) for few input channels, with the moments of z, which are known before z is.
+
+    Each z is a filter's inner product with a patch of D = 9 C_in pixels, so with mu (D) and S (D, D) the mean and the
+    covariance of the patches,
+
+        z = w . p,        mean z = w . mu,        var z = w S w.
+    """
+    C, D = weight.shape[0], weight[0].numel()
+    M, _, H, W = x.shape
+    patches = F.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, D)  # (M*H*W, D)
+    w = weight.reshape(C, D)
+    z = (patches @ w.T).view(M, H, W, C).permute(0, 3, 1, 2)  # channels innermost in memory
+    mu = patches.mean(0)
+    centred = patches - mu
+    cov = centred.T @ centred / len(patches)
+    return z, (w @ mu)[:, None, None], ((w @ cov) * w).sum(1)[:, None, None]
 
 
 class Moments(torch.autograd.Function):
@@ -101,7 +124,7 @@ class MomentsBackward(torch.autograd.Function):
     def forward(z: Tensor, mean: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
         n = z.numel() // z.shape[1]
         a = grad_var * (2 / n)
-        return (z * a[:, None, None]).add_((grad_mean / n - a * mean)[:, None, None])
+        return torch.addcmul((grad_mean / n - a * mean)[:, None, None], z, a[:, None, None])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor], output: Tensor) -> None:

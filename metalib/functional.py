@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,29 @@ def descend(params: Params, grads: Params, lr: float | Tensor | Params) -> Param
     if isinstance(lr, dict):
         return {k: p - lr[k] * grads[k] for k, p in params.items()}
     return {k: p - lr * grads[k] for k, p in params.items()}
+
+
+def gradient(f: Callable[..., Tensor], params: Params, *args: Any, differentiable: bool = True) -> Params:
+    """d f(params, *args) / d params, name -> tensor, as the inner loop needs it: inside any transform, or outside all.
+
+    Under `vmap` or `grad` this is `torch.func.grad`. Outside, plain autograd gives the same numbers with less work,
+    and with differentiable=False it records nothing.
+
+    Args:
+        f: (params, *args) -> scalar.
+        params: name -> tensor.
+        differentiable: whether the result is a function of `params` that can be differentiated again.
+    """
+    if torch._C._are_functorch_transforms_active():  # no public name for this question yet
+        grads = torch.func.grad(f)(params, *args)
+        return grads if differentiable else {k: g.detach() for k, g in grads.items()}
+    differentiable = differentiable and torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = {k: p if differentiable and p.requires_grad else p.detach().requires_grad_()
+                  for k, p in params.items()}
+        grads = torch.autograd.grad(f(leaves, *args), list(leaves.values()), create_graph=differentiable,
+                                    materialize_grads=True)
+    return dict(zip(leaves, grads, strict=True))
 
 
 def one_hot(y: Tensor, way: int) -> Tensor:

@@ -74,8 +74,9 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
             the memory of one task, and 2-3.6x faster for convolutions on a CPU, where vmap turns per-task weights
             into slow grouped convolutions. "auto": "loop" for a convolutional net on a CPU, else "vmap".
         chunk: with "vmap", at most this many tasks at once, to bound the memory.
-        threads: with "loop" on a CPU, this many tasks at once; None means `torch.get_num_threads()`. The result does
-            not depend on it.
+        threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
+            1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
+            `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order).
 
     Returns:
         The mean meta-loss, a detached scalar.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call
 
 from metalib.episode import Data
-from metalib.functional import Params, descend
+from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 
 
@@ -54,9 +54,8 @@ class MAML(Learner):
         phi = dict(self.net.named_parameters())  # phi_0 = theta
         iterates = [phi]
         for _ in range(self.steps if steps is None else steps):
-            g = grad(self.support_loss)(phi, support)  # grad L_S(phi_j)
-            if self.order == 1:
-                g = {k: v.detach() for k, v in g.items()}  # d phi_{j+1} / d phi_j = I
+            # grad L_S(phi_j); order 1 takes it as a constant: d phi_{j+1} / d phi_j = I
+            g = gradient(self.support_loss, phi, support, differentiable=self.order == 2)
             phi = descend(phi, g, self.inner_lr)
             iterates.append(phi)
         return iterates

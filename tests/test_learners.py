@@ -113,7 +113,10 @@ def test_the_pixel_floor_is_the_cosine_with_the_mean_image(episodes):
                          ids=["maml", "protonet"])
 def test_threads_do_not_change_a_bit_of_the_meta_gradient(make, episodes):
     learner = small(make)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     one = meta_gradient(learner, episodes, "loop", threads=1)
+    torch.set_num_threads(before)
     grads = gradients(learner)
     two = meta_gradient(learner, episodes, "loop", threads=2)
     assert torch.equal(one, two) and all(torch.equal(a, b) for a, b in zip(grads, gradients(learner), strict=True))
