@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from tqdm.std import tqdm
 
+from metalib.distributed import rank
+
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters; the CPU if it has none."""
@@ -26,10 +28,11 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm:
 
     It shows in a terminal and in a live notebook, and stays quiet when output goes to a file and while notebooks are
     executed to be stored or checked (METALIB_QUIET=1), because a widget in a stored notebook loads scripts from a CDN.
+    Of several processes only rank 0 shows one.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     notebook = hasattr(shell, "kernel")  # a kernel that runs, not one that was merely imported, as pytest's plugin does
-    quiet = bool(os.environ.get("METALIB_QUIET")) or not (notebook or sys.stderr.isatty())
+    quiet = bool(os.environ.get("METALIB_QUIET")) or not (notebook or sys.stderr.isatty()) or rank() != 0
     bar = tqdm  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns where it is not)
     if notebook and not quiet and importlib.util.find_spec("ipywidgets"):
         from tqdm.notebook import tqdm as bar
@@ -58,26 +61,28 @@ def seeded(seed: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for a safe point: yields a function that says whether it was pressed.
+    """Let Ctrl-C, or a polite kill (SIGTERM), wait for a safe point: yields a function that says whether one came.
 
-    A second Ctrl-C interrupts at once. Outside the main thread, where signals do not arrive, nothing changes.
+    A second one interrupts at once. Outside the main thread, where signals do not arrive, nothing changes.
     """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handler(number: int, frame: object) -> None:
         if pressed.is_set():
             raise KeyboardInterrupt
         pressed.set()
 
-    signal.signal(signal.SIGINT, handler)
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in before.items():
+            signal.signal(number, old or signal.SIG_DFL)  # None: a handler that Python did not install
 
 
 def keep_memory() -> None:
