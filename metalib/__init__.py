@@ -13,6 +13,7 @@ from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.maml import FOMAML, MAML  # isort: skip
 from metalib.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.train import History, TrainConfig, meta_train  # isort: skip
+from metalib.distributed import process_group, rank  # isort: skip
 from metalib.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
 from metalib.audit import Audit, audit  # isort: skip
 from metalib.certify import Certificate, certify_gradient  # isort: skip
@@ -25,6 +26,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Data", "Episode", "ClassImages", "glyphs", "omniglot", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
-    "TrainConfig", "meta_train", "History", "meta_test", "meta_test_path", "Score", "compare",
+    "TrainConfig", "meta_train", "History", "process_group", "rank", "meta_test", "meta_test_path", "Score", "compare",
     "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show",
 ]

@@ -1,0 +1,86 @@
+"""The TensorBoard log of a training run: curves, a look at the first episodes, and the audit.
+
+    meta_train(learner, tasks, TrainConfig(log_dir="runs/maml"))        # then: tensorboard --logdir runs
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from metalib.audit import audit
+from metalib.evaluate import Score
+from metalib.runtime import seeded
+from metalib.tasks import FewShot, Tasks
+
+
+class Log:
+    """What `meta_train` writes down while it runs; until it is opened, every method does nothing.
+
+    Scalars, at the number of finished meta-iterations:
+
+        train/meta_loss    train/gradient_norm (before clipping)    train/lr    train/meta_iterations_per_second
+        val/accuracy or val/MSE    val/ci95
+
+    and once, at step 0, for few-shot tasks: images `episodes/train` and `episodes/val`, texts `audit/train` and
+    `audit/val`.
+    """
+
+    def __init__(self) -> None:
+        self.writer, self.seconds = None, 0.0
+
+    def open(self, folder: str | Path | None, done: int = 0, seconds: float = 0.0) -> None:
+        """Write to `folder` from now on, if it is not None, as the run that has finished `done` meta-iterations.
+
+        TensorBoard forgets what an earlier process wrote after them (`purge_step`), so a resumed run continues its
+        curves and a step never appears twice.
+
+        Raises:
+            ModuleNotFoundError: tensorboard is not installed.
+        """
+        if folder is None:
+            return
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ModuleNotFoundError(f"log_dir={str(folder)!r} needs tensorboard: pip install tensorboard, or install "
+                                      "metalib with its extra, pip install -e '.[log]', or leave log_dir=None")
+        from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
+
+        self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else 0)
+        self.seconds = seconds
+
+    def look(self, tasks: Tasks | None, part: str, episodes: int, seed: int) -> None:
+        """Pictures of the first of `episodes` tasks drawn with this seed, and the audit, if the tasks are few-shot."""
+        if self.writer is None or not isinstance(tasks, FewShot):
+            return
+        from metalib import plot  # which knows History, and so the trainer, which knows this module
+
+        first = tasks.sample(episodes, generator=seeded(seed))
+        self.writer.add_figure(f"episodes/{part}", [plot.episode(first, t) for t in range(min(3, episodes))], 0)
+        text = str(audit(tasks, seed=seed)).splitlines()
+        self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
+
+    def step(self, i: int, loss: float, norm: float, lr: float, seconds: float) -> None:
+        """The end of meta-iteration i, `seconds` after the start of the run."""
+        if self.writer is None:
+            return
+        for name, value in (("meta_loss", loss), ("gradient_norm", norm), ("lr", lr),
+                            ("meta_iterations_per_second", 1 / max(seconds - self.seconds, 1e-9))):
+            self.writer.add_scalar(f"train/{name}", value, i)
+        self.seconds = seconds
+
+    def validation(self, i: int, score: Score) -> None:
+        """A score on the validation tasks after meta-iteration i."""
+        if self.writer is not None:
+            self.writer.add_scalar(f"val/{score.metric}", score.mean, i)
+            self.writer.add_scalar("val/ci95", score.ci95, i)
+
+    def flush(self) -> None:
+        """Everything so far goes to disk: before a checkpoint that a resumed run will continue from."""
+        if self.writer is not None:
+            self.writer.flush()
+
+    def close(self) -> None:
+        """Flush, and stop the thread that writes."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
