@@ -3,6 +3,7 @@
     python recipes/omniglot.py --learner protonet --way 5 --shot 1
     python recipes/omniglot.py --learner maml --way 5 --shot 1
     python recipes/omniglot.py --learner pretrained --way 5 --shot 1
+    torchrun --nproc-per-node 2 recipes/omniglot.py --learner maml --way 5 --shot 1    # two processes, the same run
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate    # confirm the recorded score
 
 A metric learner's checkpoint serves every setting (`--checkpoint` names it): it has no head of a fixed width.
@@ -37,8 +38,11 @@ from metalib import (
     meta_test,
     meta_train,
     omniglot,
+    process_group,
+    rank,
     save,
 )
+from metalib.distributed import world_size
 from metalib.runtime import keep_memory
 from metalib.tasks import Tasks
 
@@ -68,6 +72,8 @@ def main() -> None:
     else:
         source = f"{name}.pt"
         learner, trained = train(args, images.split("train"), val)
+        if rank() != 0:  # of torchrun's processes, which all have the same learner now, one tests and writes
+            return
         folder.mkdir(parents=True, exist_ok=True)
         save(learner, folder / source)
     # One query at a time passes the support along with every query: fewer tasks, so that it does not take hours.
@@ -89,9 +95,11 @@ def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
                          seed=args.seed, val_every=max(args.iterations // 10, 1), checkpoint=args.resume)
     watch = Stopwatch()
-    history = meta_train(learner, tasks, config, val)
-    time = watch.read()
-    print(history, time)
+    with process_group():
+        history, processes = meta_train(learner, tasks, config, val), world_size()
+    time = {**watch.read(), "processes": processes}
+    if rank() == 0:
+        print(history, time)
     return learner, {**time, "history": str(history), "image_passes": image_passes(args)}
 
 
