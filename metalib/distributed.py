@@ -148,7 +148,7 @@ def average(parameters: Iterable[Tensor], loss: float, stop: bool = False) -> tu
         stop: whether this process was asked to stop (Ctrl-C reaches one of them first).
 
     Returns:
-        The mean meta-loss over all tasks, and whether any process was asked to stop: the same on every process.
+        The mean meta-loss over all tasks, and whether any process was asked to stop. Every process gets the same.
     """
     W = world_size()
     if W == 1:
@@ -165,7 +165,7 @@ def average(parameters: Iterable[Tensor], loss: float, stop: bool = False) -> tu
 
 
 def on_rank_zero(f: Callable[..., Any], *args: Any) -> Any:
-    """f(*args) runs on rank 0 alone; what it returns there is returned on every process, what it raises is raised.
+    """`f(*args)` runs on rank 0 alone; what it returns there is returned on every process, what it raises is raised.
 
     So a file that rank 0 cannot read or write stops all of them with the same message, instead of leaving the others
     to wait. The result consists of tensors and plain values; on the other processes its tensors are on the CPU.

@@ -25,13 +25,13 @@ class TrainConfig:
     """Everything that decides a training run, besides the learner and the tasks."""
 
     iterations: int = 1000
-    """Meta-iterations: steps of the outer optimiser."""
+    """Meta-iterations, the steps of the outer optimiser."""
     meta_batch: int = 4
-    """T, tasks per meta-iteration: of all processes together."""
+    """T, tasks per meta-iteration, of all processes together."""
     lr: float = 1e-3
     """The outer learning rate (beta) of Adam."""
     schedule: str = "constant"
-    """"constant", or "cosine": from lr down to 0 over `iterations`."""
+    """"constant", or "cosine" from lr down to 0 over `iterations`."""
     clip: float | None = None
     """Largest norm of the meta-gradient; None does not clip."""
     seed: int = 0
@@ -47,7 +47,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     """Meta-iterations between two writes of that file."""
     log_dir: str | Path | None = None
-    """Folder for TensorBoard: curves, pictures of the first episodes, the audit; None writes nothing."""
+    """Folder for a TensorBoard log of curves, pictures of the first episodes and the audit; None writes nothing."""
 
 
 @dataclass

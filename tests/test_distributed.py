@@ -8,6 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from metalib import Sinusoids, meta_gradient, meta_train, process_group, rank, seeded
-from metalib.distributed import average, on_rank_zero, share, world_size
+from metalib.distributed import _unused, average, on_rank_zero, share, world_size
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs Gloo")
@@ -169,6 +172,26 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_bit_for_bit_the
     assert seen["drawn"] == 7  # after the restart: iterations 6 to 12, from the checkpoint of iteration 5
     assert same(seen["weights"], whole["weights"])
     assert {**seen["history"], "seconds": 0} == {**whole["history"], "seconds": 0}
+
+
+def test_processes_that_start_again_do_not_meet_the_dead():
+    store, addresses = dist.HashStore(), []
+    store.set_timeout(timedelta(seconds=30))
+
+    def join(rank, attempt):  # as init_process_group does: write one's own address, read the other's
+        part = _unused(store, rank, 2, timedelta(seconds=30))
+        part.set(f"address/{rank}", f"{rank}, attempt {attempt}")
+        return part.get(f"address/{1 - rank}").decode()
+
+    with ThreadPoolExecutor(2) as pool:
+        for attempt in (1, 2):
+            first = pool.submit(join, attempt % 2, attempt)  # in attempt 2 rank 0 is early: rank 1's token is old
+            time.sleep(0.2)
+            second = pool.submit(join, 1 - attempt % 2, attempt)
+            addresses += [first.result(60), second.result(60)]
+    assert addresses == ["0, attempt 1", "1, attempt 1", "1, attempt 2", "0, attempt 2"]
+    with pytest.raises(TimeoutError, match=r"processes \[1\] of 2 did not start"):
+        _unused(dist.HashStore(), 0, 2, timedelta(seconds=0.1))
 
 
 # --- one process -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metalib import Sinusoids, audit, meta_train
+from metalib import Sinusoids, audit, checkpoint, meta_train
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
 SCALARS = {"train/meta_loss", "train/gradient_norm", "train/lr", "train/meta_iterations_per_second", "val/ci95"}
@@ -68,6 +68,19 @@ def test_a_resumed_run_continues_its_curves_without_a_step_twice(tmp_path):
         assert curve(log, tag)[0] == list(range(1, 13)), tag
     assert curve(log, "train/meta_loss")[1] == pytest.approx(whole.losses, rel=1e-6)
     assert curve(log, "val/MSE")[0] == [4, 8, 12]
+
+
+def test_a_checkpoint_is_written_after_the_steps_it_holds_are_in_the_log(tmp_path, monkeypatch):
+    write, seen = checkpoint.write, []
+
+    def look(state, path):  # what a process killed here would leave behind
+        if done := len(state["history"]["losses"]):
+            seen.append((done, curve(read(tmp_path / "log"), "train/meta_loss")[0]))
+        write(state, path)
+
+    monkeypatch.setattr(checkpoint, "write", look)
+    meta_train(sine_learner(), Sinusoids(5, 5), config(log_dir=tmp_path / "log", checkpoint=tmp_path / "run.pt"))
+    assert seen == [(n, list(range(1, n + 1))) for n in (5, 10, 12)]
 
 
 def test_a_new_run_in_the_same_folder_replaces_the_old_curves(tmp_path):
