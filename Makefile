@@ -1,4 +1,4 @@
-# make book | test | lab | notebooks | check | clean        (README.md has the plain commands behind each)
+# make book | test | lab | notebooks | check | bench | clean        (README.md has the plain commands behind each)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,13 +10,14 @@ FAST   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 $(FAST) $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
           --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=180 -p no:cacheprovider -n 2 --dist loadscope
 
-.PHONY: help venv book test unit notebook-test check lab notebooks clean
+.PHONY: help venv book test unit notebook-test check lab notebooks bench clean
 help:
 	@echo "make book        build the pages        (_build/html/index.html)"
 	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
 	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
+	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 8 minutes)"
 	@echo "make clean       remove what was built (not .venv)"
 
 venv: $(STAMP)
@@ -49,6 +50,17 @@ notebooks: venv
 	METALIB_QUIET=1 OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 		--extra-keys "metadata.language_info cell.metadata.execution" $(NB)
+
+# learn2learn 0.2.0 was published with C files that Python 3.11 no longer compiles: Cython writes them again. It imports
+# gym, requests and scipy; the rest of what it asks for is left out. Where it cannot be built, the benchmark says so.
+bench: venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip show --quiet learn2learn 2>/dev/null || { \
+		$(BIN)/python -m pip install --quiet -c constraints.txt cython gym requests scipy setuptools wheel && \
+		CYTHON_FORCE_REGEN=1 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation \
+			--use-pep517 --config-settings=--global-option=build_ext learn2learn || \
+		echo "learn2learn could not be built here; the benchmark runs without it"; }
+	METALIB_QUIET=1 $(BIN)/python recipes/bench.py
 
 clean:
 	rm -rf _build build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""What a meta-gradient costs: metalib beside other libraries and plain PyTorch, in one interleaved run (Linux).
+
+    make bench                                           installs the peers into .venv, then runs this
+    python recipes/bench.py                              everything: about 8 minutes on 2 quiet processors
+    python recipes/bench.py --rows "5-way 1-shot" --quick
+
+Every implementation lives in its own process and is asked for one step in turn, in rotating order, so that whatever the
+machine does meets all of them. First, each gradient is compared with the same float64 reference; one that is wrong ends
+the run. Each peer gets the memory format and number of threads that were fastest for it, and the memory settings of the
+C library that metalib asks for. A second pass gives everybody one thread, and measures peak memory.
+
+Writes results/bench-cpu.json, from which the README and chapter 6 draw their tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from bench_machine import CORES, Usage, disturbed
+from bench_report import compare, report
+from bench_rows import ROWS, Row, flops
+from bench_sampling import SAMPLERS
+from bench_worker import EXACT, HERE, Worker
+from peers import PEERS, takes_part, version
+from record import write
+
+STOCK = "metalib, stock allocator"
+Settings = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    args = parse()
+    versions = {name: version(name) for name in ("metalib", *PEERS)}
+    missing = [name for name, v in versions.items() if v is None]
+    for name in missing:
+        print(f"{name} is not installed and is left out: run `make bench`, or see the Makefile for the command")
+    names = [name for name in versions if name not in missing]
+    with started(names, args.rows) as workers, tempfile.TemporaryDirectory() as folder:
+        pids, begin = [w.process.pid for w in workers.values()], Usage.now(())
+        peaks, rows, settings = [], {}, {}
+        for name in args.rows:
+            before = Usage.now(pids)
+            row, file = ROWS[name], Path(folder) / "row.pt"
+            peaks.append(gflops(workers["matrix"]))
+            asked = {n: w for n, w in workers.items() if n in names and takes_part(n, row)}
+            rows[name] = measure(row, asked, workers, file, settings.setdefault(row.kind, {}), args)
+            rows[name]["machine"] = Usage.now(pids).since(before)
+            print(f"{name}: metalib {rows[name]['results']['metalib']['ms']:.1f} ms", flush=True)
+        sampling = {n: [one(workers[n if n in workers else "matrix"], "sample", name=n, n=k, seconds=args.seconds)
+                        for k in (4, 64)] for n in SAMPLERS if n not in missing}
+        peaks.append(gflops(workers["matrix"]))
+        machine = Usage.now(pids).since(begin)
+    for result in rows.values():
+        compare(result, max(peaks))
+    report(rows, sampling, peaks, machine)
+    write(args.output, {"cores": CORES, "rounds": args.rounds, "quick": args.quick, "disturbed": disturbed(machine),
+                        "machine": machine, "matrix_gflops": [round(p, 1) for p in peaks], "versions": versions,
+                        "settings": settings, "rows": rows, "sampling": sampling})
+
+
+# ---------------------------------------------------------------- one row
+
+def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file: Path, settings: Settings,
+            args: argparse.Namespace) -> dict[str, Any]:
+    """Check, then time, every implementation on a row; all cores first, then one thread each."""
+    what = {"row": row.settings(), "file": str(file)}
+    answer = one(workers["matrix"], "solve", threads=CORES, **what)
+    if answer["other_order"] is not None and answer["tolerance"] > answer["other_order"] / 2:
+        raise RuntimeError(f"a tolerance of {answer['tolerance']:.2g} would pass a gradient of the other order "
+                           f"({answer['other_order']:.2g} away): change the row's inner rate")
+    for name, worker in asked.items():
+        if name not in settings:
+            settings[name] = fastest_setting(worker, what, row, 1 if args.quick else 2)
+    results: dict[str, Any] = {name: {"setting": settings[name]} for name in asked}
+    for name, worker in asked.items():
+        results[name]["exact"] = one(worker, "check", threads=CORES, channels_last=settings[name]["channels_last"],
+                                     **what)["exact"]
+    layouts = {name: settings[name]["channels_last"] for name in asked}
+    main_row = row == ROWS["5-way 1-shot"]
+    if main_row:
+        asked = {**asked, STOCK: workers[STOCK]}
+        results[STOCK], layouts[STOCK] = {"setting": settings["metalib"]}, False
+    with opened(asked, what, layouts, {n: r["setting"]["threads"] for n, r in results.items()}) as firsts:
+        for name, first in firsts.items():
+            results[name]["error"] = first["error"]
+        keep(results, interleave(asked, args.rounds), "")
+        if main_row:
+            with spinning():
+                keep(results, interleave(asked, min(args.rounds, 5)), "busy_")
+    with opened(asked, what, layouts, dict.fromkeys(asked, 1)) as firsts:
+        keep(results, interleave(asked, min(args.rounds, 2)), "one_thread_")
+    for name, r in results.items():
+        if not (r["error"] <= answer["tolerance"] and r.get("exact", 0.0) <= EXACT):
+            raise RuntimeError(f"{name}'s gradient is wrong: {r.get('exact', 0.0):.1e} off in float64 (at most "
+                               f"{EXACT:.0e}), {r['error']:.1e} in float32 (at most {answer['tolerance']:.1e})")
+    return {**row.settings(), "gflop": flops(row) / 1e9, "check": answer, "results": results}
+
+
+def fastest_setting(worker: Worker, what: dict[str, Any], row: Row, steps: int) -> dict[str, Any]:
+    """The memory format and number of threads in which this implementation's step is fastest, by a short trial."""
+    trials = []
+    formats = (False,) if row.kind == "sine" or worker.name == "metalib" else (False, True)
+    for channels_last in formats:
+        with opened({"": worker}, what, {"": channels_last}, {"": CORES}):
+            for threads in sorted({CORES, 1}, reverse=True):
+                wall = [worker.ask("step", threads=threads)["wall"] for _ in range(steps + 1)][1:]
+                trials.append({"channels_last": channels_last, "threads": threads, "ms": round(1e3 * min(wall), 2)})
+    return {**min(trials, key=lambda t: t["ms"]), "trials": trials}
+
+
+def interleave(asked: dict[str, Worker], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """`rounds` steps of each implementation, taking turns, a different one first each time."""
+    order, answers = list(asked), {name: [] for name in asked}
+    for _ in range(rounds):
+        for name in order:
+            answers[name].append(asked[name].ask("step"))
+        order = order[1:] + order[:1]
+    return answers
+
+
+def keep(results: dict[str, Any], answers: dict[str, list[dict[str, float]]], prefix: str) -> None:
+    """Store the median, the extremes, the processor time and the peak memory."""
+    for name, steps in answers.items():
+        wall = [round(1e3 * s["wall"], 3) for s in steps]
+        results[name] |= {f"{prefix}ms": median(wall), f"{prefix}ms_all": wall,
+                          f"{prefix}cpu_ms": round(1e3 * median(s["cpu"] for s in steps), 3),
+                          f"{prefix}peak_mb": round(max(s["peak_mb"] for s in steps), 1)}
+
+
+# ---------------------------------------------------------------- processes
+
+@contextmanager
+def started(names: Iterable[str], rows: Iterable[str]) -> Iterator[dict[str, Worker]]:
+    """A worker for each implementation, one that keeps no memory, and one for matrix products and references."""
+    workers = {name: Worker(name) for name in (*names, "matrix")}
+    if any(ROWS[row] == ROWS["5-way 1-shot"] for row in rows):
+        workers[STOCK] = Worker("metalib", keep_memory=False)
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+@contextmanager
+def opened(asked: dict[str, Worker], what: dict[str, Any], layouts: dict[str, bool],
+           threads: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Networks and data made, first step taken; closed again at the end, with their memory."""
+    yield {n: w.ask("open", channels_last=layouts[n], threads=threads[n], **what) for n, w in asked.items()}
+    for worker in asked.values():
+        worker.ask("close")
+
+
+@contextmanager
+def spinning() -> Iterator[None]:
+    """One other busy process."""
+    process = subprocess.Popen([sys.executable, str(HERE.with_name("bench_machine.py")), "spin"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def one(worker: Worker, do: str, **fields: Any) -> dict[str, Any]:
+    """A single question, in a child that ends after it."""
+    answer = worker.ask(do, **fields)
+    worker.ask("close")
+    return answer
+
+
+def gflops(worker: Worker) -> float:
+    return one(worker, "gflops", threads=CORES)["gflops"]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each implementation, taking turns")
+    parser.add_argument("--quick", action="store_true", help="one round: whether it runs, not how fast it is")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement of sampling")
+    parser.add_argument("--output", default="bench-cpu", help="name of the file in results/")
+    args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.seconds = 1, 0.2
+    torch.set_num_threads(CORES)  # this process computes nothing; the record says how many there are
+    return args
+
+
+if __name__ == "__main__":
+    main()
