@@ -42,6 +42,11 @@ class Episode(NamedTuple):
         """Move to a device, or cast the floating-point tensors to a dtype; integer labels keep theirs."""
         return Episode(*(Data(_to(d.x, *args), _to(d.y, *args), d.way) for d in self))
 
+    def split(self, size: int) -> list[Episode]:
+        """Meta-batches of at most `size` tasks each."""
+        parts = [[t.split(size) for t in d[:2]] for d in self]
+        return [Episode(*(Data(x[i], y[i], d.way) for (x, y), d in zip(parts, self))) for i in range(len(parts[0][0]))]
+
     @property
     def tasks(self) -> int:
         """T, the number of tasks in a meta-batch."""

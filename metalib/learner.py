@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from metalib.compiled import compiled
 from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.functional import Params, default_loss
 from metalib.parallel import over_tasks
+from metalib.runtime import arithmetic
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
@@ -28,7 +30,13 @@ class Learner(nn.Module):
 
     Args:
         loss: (prediction, y) -> scalar; None means cross-entropy for integer y and mean squared error for float y.
+
+    Attributes:
+        shares_weights: True promises that every task uses theta itself (a metric learner's encoder), never weights of
+            its own. A meta-batch is then one flattened batch with one backward pass, where it pays.
     """
+
+    shares_weights = False
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__()
@@ -62,7 +70,7 @@ class Learner(nn.Module):
 
 
 def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chunk: int | None = None,
-                  threads: int | None = None) -> Tensor:
+                  threads: int | None = None, precision: str = "float32", compile: bool | str = False) -> Tensor:
     """Fill `p.grad` with the mean meta-gradient over a meta-batch, and return the mean meta-loss.
 
         p.grad = (1/T) sum_t dL_t/dp          for every parameter p that requires a gradient (others are left alone)
@@ -70,39 +78,63 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     Args:
         learner: the learner whose gradients are overwritten.
         episodes: a meta-batch, as `tasks.sample(T, generator=g)` returns it.
-        map: how to go over the tasks. "vmap": all at once, 6-10x faster for small nets. "loop": one after another,
-            the memory of one task, and 2-3.6x faster for convolutions on a CPU, where vmap turns per-task weights
-            into slow grouped convolutions. "auto": "loop" for a convolutional net on a CPU, else "vmap".
+        map: how to go over the tasks. "vmap": all at once (one flattened batch where a learner `shares_weights`).
+            "loop": one after another, the memory of one task. "auto": see `choose_map`.
         chunk: with "vmap", at most this many tasks at once, to bound the memory.
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
             `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order).
+        precision: "float32" leaves the arithmetic alone. "tf32" lets a CUDA GPU round the factors of its products to
+            10 bits; elsewhere it does nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a
+            second-order gradient needs: chapter 6 prints the measured error of each.
+        compile: with "vmap", trace the whole meta-step once and run `torch.compile`'s version of it; a string names
+            its backend. Costs seconds to minutes per shape of the episodes.
 
     Returns:
         The mean meta-loss, a detached scalar.
 
     Raises:
-        ValueError: `map` is none of the three, or the episodes carry no task axis.
+        ValueError: `map` or `precision` is not one of those, or the episodes carry no task axis.
     """
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
     trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
-    if choose_map(learner, map) == "vmap":
-        per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
-        grads, losses = per_task(theta, episodes)  # every entry with a leading T
-        grads, loss = {k: g.mean(0) for k, g in grads.items()}, losses.mean()
-    else:
+    device = episodes.query.x.device.type
+    if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
+        def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
+            with arithmetic(precision, device):  # autocast belongs to a thread
+                return plain_task_gradient(copy, theta, episodes.task(t))
+
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
-        for task_grads, task_loss in over_tasks(lambda copy, t: plain_task_gradient(copy, theta, episodes.task(t)),
-                                                learner, range(episodes.tasks),
-                                                threads if episodes.query.x.device.type == "cpu" else 1):
+        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), threads if device == "cpu" else 1):
             grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
             loss = loss + task_loss / episodes.tasks
+    else:
+        with arithmetic(precision, device):
+            whole = (learner, theta, episodes, chunk)
+            grads, loss = (compiled(mean_gradient, *whole, backend=compile) if compile else mean_gradient)(*whole)
     for k, p in trained.items():
         p.grad = grads[k].detach()
     return loss.detach()
+
+
+def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
+                  chunk: int | None = None) -> tuple[Params, Tensor]:
+    """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
+    if not learner.shares_weights:
+        per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
+        grads, losses = per_task(theta, episodes)  # every entry with a leading T
+        return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
+    leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
+    grads = {k: torch.zeros_like(p) for k, p in theta.items()}
+    for part in episodes.split(chunk or episodes.tasks):
+        losses = vmap(lambda episode: functional_call(learner, leaves, (episode,)), in_dims=(TASK_AXIS,))(part)
+        loss = losses.sum() / episodes.tasks
+        more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()
+    return grads, total
 
 
 def plain_task_gradient(learner: Learner, theta: Params, episode: Episode) -> tuple[Params, Tensor]:
@@ -119,7 +151,12 @@ def plain_task_gradient(learner: Learner, theta: Params, episode: Episode) -> tu
 
 
 def choose_map(learner: nn.Module, map: str) -> str:
-    """The rule behind map="auto": "loop" for convolutions on a CPU, else "vmap"."""
+    """The rule behind map="auto": "loop" for convolutions on a CPU, else "vmap".
+
+    Measured (results/bench-cpu.json): on a CPU, vmap turns a convolution with per-task weights into a grouped one,
+    2-4x slower than the loop, and is several times faster for perceptrons. On a GPU no number has been measured yet;
+    there a loop is bound by launching kernels, so "vmap" is the guess, and recipes/gpu.py is the script that measures.
+    """
     if map not in ("auto", "vmap", "loop"):
         raise ValueError(f"map={map!r}: expected 'auto', 'vmap' or 'loop'")
     if map != "auto":

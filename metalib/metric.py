@@ -25,6 +25,8 @@ class ProtoNet(Learner):
     Snell, Swersky and Zemel (2017), "Prototypical networks for few-shot learning", NeurIPS.
     """
 
+    shares_weights = True
+
     def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         self.encoder = encoder
@@ -60,6 +62,8 @@ class Pretrained(Learner):
 
     Chen et al. (2019), "A closer look at few-shot classification"; Wang et al. (2019), "SimpleShot".
     """
+
+    shares_weights = True
 
     def __init__(self, encoder: nn.Module, head: str = "centroid", *, classes: int | None = None,
                  embedding_dim: int | None = None, temperature: float = 10.0, steps: int = 50, lr: float = 0.1,

@@ -85,6 +85,29 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(number, old or signal.SIG_DFL)  # None: a handler that Python did not install
 
 
+@contextlib.contextmanager
+def arithmetic(precision: str, device: str) -> Iterator[None]:
+    """Run the body in "float32" (nothing changes), "tf32" (CUDA only) or "bf16" (autocast); restored afterwards.
+
+    Raises:
+        ValueError: another precision.
+    """
+    if precision not in ("float32", "tf32", "bf16"):
+        raise ValueError(f"precision={precision!r}: expected 'float32', 'tf32' or 'bf16'")
+    if precision == "float32":
+        yield
+    elif precision == "bf16":
+        with torch.autocast(device, torch.bfloat16, cache_enabled=False):  # a cached cast would outlive its transform
+            yield
+    else:
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
 def keep_memory() -> None:
     """Ask the C library to keep freed memory for the next allocation instead of handing it back to the system.
 

@@ -4,9 +4,13 @@
     python recipes/omniglot.py --learner maml --way 5 --shot 1
     python recipes/omniglot.py --learner pretrained --way 5 --shot 1
     torchrun --nproc-per-node 2 recipes/omniglot.py --learner maml --way 5 --shot 1    # two processes, the same run
-    python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate    # confirm the recorded score
+    python recipes/omniglot.py --learner maml --way 5 --shot 1 --start omniglot-protonet-20w1s.pt --lr 1e-3
+    python recipes/omniglot.py --evaluate                          # confirm every recorded score
+    python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate          # or one
 
 A metric learner's checkpoint serves every setting (`--checkpoint` names it): it has no head of a fixed width.
+`--start` trains MAML from the convolutions of such a checkpoint instead of from scratch; the names of its results end
+in "-warm", because it is another experiment.
 
 Training classes are the 1,028 training characters in four rotations; validation and test characters are not rotated.
 Every setting has a default per learner (`DEFAULTS`); results/omniglot-*.json holds the outcome.
@@ -58,13 +62,13 @@ DEFAULTS = {
 def main() -> None:
     args = parse()
     keep_memory()
+    if args.evaluate:
+        return evaluate(name_of(args) if args.learner else "omniglot-*")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     images = omniglot("vinyals", rotations=True)
     val, test = (FewShot(images.split(part), args.way, args.shot, 15) for part in ("val", "test"))
-    name = f"omniglot-{args.learner}-{args.way}w{args.shot}s" + (f"-seed{args.seed}" if args.seed else "")
-    if args.evaluate:
-        return evaluate(name, test)
+    name = name_of(args)
     folder = ROOT / "results" / "checkpoints"
     if args.checkpoint:  # trained in another setting, tested in this one
         source = args.checkpoint
@@ -93,7 +97,7 @@ def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[
     """The trained learner, and what its training took."""
     learner, tasks = build(args, images)
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
-                         seed=args.seed, val_every=max(args.iterations // 10, 1), checkpoint=args.resume)
+                         seed=args.seed, val_every=max(args.iterations // 5, 1), checkpoint=args.resume)
     watch = Stopwatch()
     with process_group():
         history, processes = meta_train(learner, tasks, config, val), world_size()
@@ -103,14 +107,23 @@ def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[
     return learner, {**time, "history": str(history), "image_passes": image_passes(args)}
 
 
-def evaluate(name: str, test: FewShot) -> None:
-    """Test the committed checkpoint again; an error if it does not confirm the recorded score."""
-    record = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    learner = load(ROOT / "results" / "checkpoints" / record.get("checkpoint", f"{name}.pt"))
-    score = meta_test(learner, test, 1000, steps=record["test"]["steps"])
-    print(f"now {score}; recorded {record['test']['text']}, "
-          f"{'the same' if score.digest == record['test']['digest'] else 'OTHER'} episodes")
-    check(score.mean, published=record["test"]["mean"], tol=0.002)
+def evaluate(pattern: str) -> None:
+    """Test recorded checkpoints again; an error if one does not confirm its recorded score."""
+    images = omniglot("vinyals", rotations=True).split("test")
+    for path in sorted((ROOT / "results").glob(f"{pattern}.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        learner = load(ROOT / "results" / "checkpoints" / record.get("checkpoint", f"{path.stem}.pt"))
+        score = meta_test(learner, FewShot(images, record["way"], record["shot"], record["query"]),
+                          record["test"]["n"], steps=record["test"]["steps"])
+        same = "the same" if score.digest == record["test"]["digest"] else "OTHER"
+        print(f"{path.stem}: now {score}; recorded {record['test']['text']}, {same} episodes")
+        check(score.mean, published=record["test"]["mean"], tol=0.002, what=path.stem)
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """The name of a result: omniglot-LEARNER-NwKs, and what is unusual about it."""
+    return (f"omniglot-{args.learner}-{args.way}w{args.shot}s" + ("-warm" if args.start or args.warm else "")
+            + (f"-seed{args.seed}" if args.seed else ""))
 
 
 def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]:
@@ -121,7 +134,11 @@ def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]
     tasks = FewShot(train, args.train_way or args.way, args.shot, args.train_query)
     if args.learner == "protonet":
         return ProtoNet(conv4(channels=args.channels)), tasks
-    return MAML(conv4(args.way, channels=args.channels), args.inner_lr, args.steps), tasks
+    net = conv4(args.way, channels=args.channels)
+    if args.start:
+        encoder = load(ROOT / "results" / "checkpoints" / args.start).encoder
+        net.blocks.load_state_dict(encoder.blocks.state_dict())
+    return MAML(net, args.inner_lr, args.steps), tasks
 
 
 def image_passes(args: argparse.Namespace) -> int:
@@ -140,19 +157,23 @@ def image_passes(args: argparse.Namespace) -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--learner", choices=DEFAULTS, required=True)
+    parser.add_argument("--learner", choices=DEFAULTS)
     parser.add_argument("--way", type=int, default=5)
     parser.add_argument("--shot", type=int, default=1)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
     parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
+    parser.add_argument("--start", help="MAML only: a metric learner's file of results/checkpoints to start from")
+    parser.add_argument("--warm", action="store_true", help="with --evaluate: the result that was trained with --start")
     parser.add_argument("--checkpoint", help="do not train: test this file of results/checkpoints in this setting")
     parser.add_argument("--evaluate", action="store_true", help="only confirm the recorded score")
     for key in sorted({key for defaults in DEFAULTS.values() for key in defaults}):
         parser.add_argument(f"--{key.replace('_', '-')}", type=float if "lr" in key else int)
     args = parser.parse_args()
-    for key, value in DEFAULTS[args.learner].items():
+    if not args.learner and not args.evaluate:
+        parser.error("--learner is needed to train")
+    for key, value in DEFAULTS.get(args.learner, {}).items():
         if getattr(args, key) is None:
             setattr(args, key, value)
     return args
