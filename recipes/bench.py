@@ -40,22 +40,19 @@ Settings = dict[str, dict[str, Any]]
 def main() -> None:
     args = parse()
     versions = {name: version(name) for name in ("metalib", *PEERS)}
-    missing = [name for name, v in versions.items() if v is None]
-    for name in missing:
-        print(f"{name} is not installed and is left out: run `make bench`, or see the Makefile for the command")
-    names = [name for name in versions if name not in missing]
-    with started(names, args.rows) as workers, tempfile.TemporaryDirectory() as folder:
-        pids, begin = [w.process.pid for w in workers.values()], Usage.now(())
+    with started(versions, args.rows) as (workers, missing), tempfile.TemporaryDirectory() as folder:
+        pids = [w.process.pid for w in workers.values()]
+        begin = Usage.now(pids)
         peaks, rows, settings = [], {}, {}
         for name in args.rows:
             before = Usage.now(pids)
             row, file = ROWS[name], Path(folder) / "row.pt"
             peaks.append(gflops(workers["matrix"]))
-            asked = {n: w for n, w in workers.items() if n in names and takes_part(n, row)}
+            asked = {n: w for n, w in workers.items() if n in versions and takes_part(n, row)}
             rows[name] = measure(row, asked, workers, file, settings.setdefault(row.kind, {}), args)
             rows[name]["machine"] = Usage.now(pids).since(before)
             print(f"{name}: metalib {rows[name]['results']['metalib']['ms']:.1f} ms", flush=True)
-        sampling = {n: [one(workers[n if n in workers else "matrix"], "sample", name=n, n=k, seconds=args.seconds)
+        sampling = {n: [one(workers[n], "sample", name=n, n=k, seconds=args.seconds)
                         for k in (4, 64)] for n in SAMPLERS if n not in missing}
         peaks.append(gflops(workers["matrix"]))
         machine = Usage.now(pids).since(begin)
@@ -64,7 +61,7 @@ def main() -> None:
     report(rows, sampling, peaks, machine)
     write(args.output, {"cores": CORES, "rounds": args.rounds, "quick": args.quick, "disturbed": disturbed(machine),
                         "machine": machine, "matrix_gflops": [round(p, 1) for p in peaks], "versions": versions,
-                        "settings": settings, "rows": rows, "sampling": sampling})
+                        "missing": missing, "settings": settings, "rows": rows, "sampling": sampling})
 
 
 # ---------------------------------------------------------------- one row
@@ -139,13 +136,23 @@ def keep(results: dict[str, Any], answers: dict[str, list[dict[str, float]]], pr
 # ---------------------------------------------------------------- processes
 
 @contextmanager
-def started(names: Iterable[str], rows: Iterable[str]) -> Iterator[dict[str, Worker]]:
-    """A worker for each implementation, one that keeps no memory, and one for matrix products and references."""
-    workers = {name: Worker(name) for name in (*names, "matrix")}
+def started(versions: dict[str, str | None],
+            rows: Iterable[str]) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+    """A worker for each implementation, one that keeps no memory, and one for matrix products and references.
+
+    Yields them, and the peers that are left out, each with the reason.
+    """
+    missing = {name: "not installed" for name, v in versions.items() if v is None}
+    workers = {name: Worker(name) for name in (*versions, "matrix") if name not in missing}
     if any(ROWS[row] == ROWS["5-way 1-shot"] for row in rows):
         workers[STOCK] = Worker("metalib", keep_memory=False)
     try:
-        yield workers
+        for name, worker in workers.items():
+            if "failed" in (answer := worker.answer()):
+                missing[name] = answer["failed"]
+        for name, reason in missing.items():
+            print(f"{name} is left out ({reason}); `make bench` installs what it can")
+        yield {name: worker for name, worker in workers.items() if name not in missing}, missing
     finally:
         for worker in workers.values():
             worker.end()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalib import Data, Episode, FewShot, Sinusoids, conv4, glyphs, mlp, seeded
+from metalib import Episode, FewShot, Sinusoids, conv4, glyphs, mlp, seeded
 
 SIZE = 28  # pixels a side
 
@@ -103,11 +103,6 @@ def start(net: nn.Module, seed: int = 0) -> list[Tensor]:
             if p.ndim == 1:
                 p += 0.1 * torch.randn(p.shape, generator=noise)
     return [p.detach().clone() for p in net.parameters()]
-
-
-def cast(episodes: Episode, dtype: torch.dtype) -> Episode:
-    """The same episodes in another precision; labels stay labels."""
-    return Episode(*(Data(*(t.to(dtype) if t.is_floating_point() else t for t in d[:2]), d.way) for d in episodes))
 
 
 def reference(net: nn.Module, episodes: Episode, row: Row) -> list[Tensor]:

@@ -21,7 +21,7 @@ from typing import Any
 import peers
 import torch
 from bench_machine import KEEP_MEMORY, PeakMemory, matrix_gflops
-from bench_rows import Row, cast, draw, error, reference, standard_net, start
+from bench_rows import Row, draw, error, reference, standard_net, start
 from bench_sampling import episodes_per_second
 from peers import Step
 
@@ -46,12 +46,15 @@ class Worker:
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:
         self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        content = json.loads(answer) if answer else {"failed": "the process has ended"}
-        if "failed" in content:
+        answer = self.answer()
+        if "failed" in answer:
             self.log.seek(0)
-            raise RuntimeError(f"{self.name} {fields}: {content['failed']}\n{self.log.read()[-2000:]}")
-        return content
+            raise RuntimeError(f"{self.name} {fields}: {answer['failed']}\n{self.log.read()[-2000:]}")
+        return answer
+
+    def answer(self) -> dict[str, Any]:
+        """The next line of its answers; the first one says whether its implementation could be imported."""
+        return json.loads(self.process.stdout.readline() or '{"failed": "the process has ended"}')
 
     def end(self) -> None:
         """End the process, and the child that it may be waiting for: both stop when their input ends."""
@@ -65,12 +68,16 @@ def main(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     torch.set_num_threads(1)  # no pool of threads in the parent: a fork would lose it
-    peers.prepare(name)
 
     def say(**fields: Any) -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
 
+    try:
+        peers.prepare(name)
+    except Exception as problem:
+        return say(failed=f"{type(problem).__name__}: {problem}")
+    say(ready=True)
     for line in sys.stdin:
         command = json.loads(line)
         child = os.fork()
@@ -114,8 +121,8 @@ def solve(row: Row, file: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     net, episodes = standard_net(row), draw(row)
     weights = start(net)
-    exact = cast(episodes, torch.float64)
-    first = Episode(*(Data(d.x[:1], d.y[:1], d.way) for d in exact))
+    exact = episodes.to(torch.float64)
+    first = exact.split(1)[0]
     right, right_one = reference(net.double(), exact, row), reference(net, first, replace(row, tasks=1))
     torch.save({"weights": weights, "episodes": tuple(tuple(d) for d in episodes), "first": tuple(map(tuple, first)),
                 "right": right, "right_one": right_one}, file)
@@ -152,8 +159,7 @@ def begin(name: str, row: Row, file: Path, channels_last: bool) -> tuple[Step, P
 def warm_up(name: str, row: Row, episodes: Episode, channels_last: bool) -> None:
     """A step of a narrow network on one task: what is loaded on first use does not count as the step's memory."""
     narrow = [p.detach() for p in standard_net(row, 8).parameters()]
-    one = Episode(*(Data(d.x[:1], d.y[:1], d.way) for d in episodes))
-    peers.build(name, replace(row, tasks=1), narrow, one, channels=8, channels_last=channels_last)[1]()
+    peers.build(name, replace(row, tasks=1), narrow, episodes.split(1)[0], channels=8, channels_last=channels_last)[1]()
 
 
 def episodes_of(saved: tuple[Any, Any]) -> Episode:
