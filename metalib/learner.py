@@ -123,7 +123,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    if not learner.shares_weights:
+    if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
         per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
         grads, losses = per_task(theta, episodes)  # every entry with a leading T
         return {k: g.mean(0) for k, g in grads.items()}, losses.mean()

@@ -200,3 +200,47 @@ def test_show_prints_the_source_that_runs_without_its_docstring():
     source = repr(show(MAML.adapt))
     assert "return self.path(support, steps)[-1]" in source and '"""' not in source
     assert '"""' in repr(show(MAML.adapt, docstring=True)) and "<span" in show(MAML.adapt)._repr_html_()
+
+
+def test_one_flattened_batch_is_the_mean_over_the_tasks(episodes):
+    episodes = episodes.to(torch.float64)
+    for make in (lambda: ProtoNet(conv4(channels=8)), lambda: ProtoNet(mlp(784, (16,), 8))):
+        learner = small(make).double()
+        loss = meta_gradient(learner, episodes, "loop")
+        one_by_one = gradients(learner)
+        for chunk in (None, 1):
+            torch.testing.assert_close(meta_gradient(learner, episodes, "vmap", chunk=chunk), loss)
+            for a, b in zip(gradients(learner), one_by_one, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
+
+
+def test_a_compiled_meta_step_is_the_same_meta_step(episodes):
+    learner = small(lambda: MAML(mlp(784, (8,), 4), 0.1, 2))
+    loss = meta_gradient(learner, episodes, "vmap")
+    expected = gradients(learner)
+    for inner_lr in (0.1, 0.2):  # settings are compiled in: another rate is another version
+        learner.inner_lr = inner_lr
+        compiled = meta_gradient(learner, episodes, compile="eager")
+        assert torch.allclose(compiled, loss) == (inner_lr == 0.1)
+        if inner_lr == 0.1:
+            for a, b in zip(gradients(learner), expected, strict=True):
+                torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("map", ["loop", "vmap"])
+def test_bfloat16_is_close_and_keeps_the_weights_in_their_own_precision(map, episodes):
+    learner = small(lambda: ProtoNet(conv4(channels=8))).float()
+    episodes = episodes.to(torch.float32)
+    meta_gradient(learner, episodes, map)
+    exact = torch.cat([g.flatten() for g in gradients(learner)])
+    meta_gradient(learner, episodes, map, precision="bf16")
+    rounded = torch.cat([g.flatten() for g in gradients(learner)])
+    assert rounded.dtype == torch.float32 and 0 < (rounded - exact).norm() / exact.norm() < 0.5
+    meta_gradient(learner, episodes, map, precision="tf32")  # changes nothing on a CPU
+    assert not torch.backends.cuda.matmul.allow_tf32
+    torch.testing.assert_close(torch.cat([g.flatten() for g in gradients(learner)]), exact)
+
+
+def test_an_unknown_precision_is_refused(episodes):
+    with pytest.raises(ValueError, match="float16.*expected"):
+        meta_gradient(small(lambda: ProtoNet(mlp(784, (8,), 4))), episodes, precision="float16")
