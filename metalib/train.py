@@ -38,6 +38,12 @@ class TrainConfig:
     """Of the training episodes (not of the weights, which exist before training starts)."""
     map: str = "auto"
     """How `meta_gradient` goes over the tasks."""
+    chunk: int | None = None
+    """With map="vmap", at most this many tasks at once, to bound the memory."""
+    precision: str = "float32"
+    """Of the products in the meta-gradient: "float32", "tf32" or "bf16"; see `meta_gradient` before lowering it."""
+    compile: bool | str = False
+    """Compile the whole meta-step; see `meta_gradient`."""
     val_every: int = 0
     """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
     val_episodes: int = 200
@@ -105,7 +111,8 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while (i := len(history.losses)) < config.iterations and not stop:
             episodes = share(tasks.sample(config.meta_batch, generator=generator)).to(device)
-            loss = float(meta_gradient(learner, episodes, config.map))
+            loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, precision=config.precision,
+                                       compile=config.compile))
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
             history.losses.append(loss)
@@ -196,9 +203,12 @@ def _restore(state: dict[str, Any], config: TrainConfig, learner: Learner, optim
     return state["best"], History(**state["history"])
 
 
+HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
+
+
 def _identity(config: TrainConfig) -> dict[str, Any]:
     """The settings that a resumed run must share with the interrupted one."""
-    return {k: v for k, v in asdict(config).items() if k not in ("checkpoint", "checkpoint_every", "map", "log_dir")}
+    return {k: v for k, v in asdict(config).items() if k not in HOW}
 
 
 def _check(config: TrainConfig) -> None:
