@@ -34,8 +34,6 @@ from peers import PEERS, takes_part, version
 from record import write
 
 STOCK = "metalib, stock allocator"
-Settings = dict[str, dict[str, Any]]
-
 
 def main() -> None:
     args = parse()
@@ -43,7 +41,7 @@ def main() -> None:
     with started(versions, args.rows) as (workers, missing), tempfile.TemporaryDirectory() as folder:
         pids = [w.process.pid for w in workers.values()]
         begin = Usage.now(pids)
-        peaks, rows, settings = [], {}, {}
+        peaks, rows, settings = [], {}, {}  # settings: for each kind of row, everybody's number of threads
         for name in args.rows:
             before = Usage.now(pids)
             row, file = ROWS[name], Path(folder) / "row.pt"
@@ -61,12 +59,12 @@ def main() -> None:
     report(rows, sampling, peaks, machine)
     write(args.output, {"cores": CORES, "rounds": args.rounds, "quick": args.quick, "disturbed": disturbed(machine),
                         "machine": machine, "matrix_gflops": [round(p, 1) for p in peaks], "versions": versions,
-                        "missing": missing, "settings": settings, "rows": rows, "sampling": sampling})
+                        "missing": missing, "threads_used": settings, "rows": rows, "sampling": sampling})
 
 
 # ---------------------------------------------------------------- one row
 
-def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file: Path, settings: Settings,
+def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file: Path, settings: dict[str, int],
             args: argparse.Namespace) -> dict[str, Any]:
     """Check, then time, every implementation on a row; all cores first, then one thread each."""
     what = {"row": row.settings(), "file": str(file)}
@@ -74,18 +72,17 @@ def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file
     if answer["other_order"] is not None and answer["tolerance"] > answer["other_order"] / 2:
         raise RuntimeError(f"a tolerance of {answer['tolerance']:.2g} would pass a gradient of the other order "
                            f"({answer['other_order']:.2g} away): change the row's inner rate")
+    results: dict[str, Any] = {}
     for name, worker in asked.items():
-        if name not in settings:
-            settings[name] = fastest_setting(worker, what, row, 1 if args.quick else 2)
-    results: dict[str, Any] = {name: {"setting": settings[name]} for name in asked}
-    for name, worker in asked.items():
-        results[name]["exact"] = one(worker, "check", threads=CORES, channels_last=settings[name]["channels_last"],
-                                     **what)["exact"]
-    layouts = {name: settings[name]["channels_last"] for name in asked}
+        setting = fastest_setting(worker, what, row, settings.get(name), 1 if args.quick else 2)
+        settings.setdefault(name, setting["threads"])
+        exact = one(worker, "check", threads=CORES, channels_last=setting["channels_last"], **what)["exact"]
+        results[name] = {"setting": setting, "exact": exact}
+    layouts = {name: r["setting"]["channels_last"] for name, r in results.items()}
     main_row = row == ROWS["5-way 1-shot"]
     if main_row:
         asked = {**asked, STOCK: workers[STOCK]}
-        results[STOCK], layouts[STOCK] = {"setting": settings["metalib"]}, False
+        results[STOCK], layouts[STOCK] = {"setting": results["metalib"]["setting"]}, False
     with opened(asked, what, layouts, {n: r["setting"]["threads"] for n, r in results.items()}) as firsts:
         for name, first in firsts.items():
             results[name]["error"] = first["error"]
@@ -102,15 +99,18 @@ def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file
     return {**row.settings(), "gflop": flops(row) / 1e9, "check": answer, "results": results}
 
 
-def fastest_setting(worker: Worker, what: dict[str, Any], row: Row, steps: int) -> dict[str, Any]:
-    """The memory format and number of threads in which this implementation's step is fastest, by a short trial."""
+def fastest_setting(worker: Worker, what: dict[str, Any], row: Row, threads: int | None,
+                    steps: int) -> dict[str, Any]:
+    """The memory format and number of threads in which this implementation is fastest, by a short trial on 2 tasks.
+
+    With `threads` given, because it was found on an earlier row of the kind, only the memory format is tried.
+    """
     trials = []
-    formats = (False,) if row.kind == "sine" or worker.name == "metalib" else (False, True)
-    for channels_last in formats:
-        with opened({"": worker}, what, {"": channels_last}, {"": CORES}):
-            for threads in sorted({CORES, 1}, reverse=True):
-                wall = [worker.ask("step", threads=threads)["wall"] for _ in range(steps + 1)][1:]
-                trials.append({"channels_last": channels_last, "threads": threads, "ms": round(1e3 * min(wall), 2)})
+    for channels_last in (False,) if row.kind == "sine" or worker.name == "metalib" else (False, True):
+        with opened({"": worker}, what | ({} if row.kind == "sine" else {"tasks": 2}), {"": channels_last}, {"": CORES}):
+            for n in (threads,) if threads else sorted({CORES, 1}, reverse=True):
+                wall = [worker.ask("step", threads=n)["wall"] for _ in range(steps + 1)][1:]
+                trials.append({"channels_last": channels_last, "threads": n, "ms": round(1e3 * min(wall), 2)})
     return {**min(trials, key=lambda t: t["ms"]), "trials": trials}
 
 

@@ -100,7 +100,8 @@ def serve(name: str, command: dict[str, Any], say: Callable[..., None]) -> None:
         if command["do"] == "solve":
             say(**solve(Row(**command["row"]), Path(command["file"])))
         elif command["do"] == "open":
-            step, memory, answer = begin(name, Row(**command["row"]), Path(command["file"]), command["channels_last"])
+            step, memory, answer = begin(name, Row(**command["row"]), Path(command["file"]), command["channels_last"],
+                                         command.get("tasks"))
             say(**answer)
         elif command["do"] == "check":
             say(**check(name, Row(**command["row"]), Path(command["file"]), command["channels_last"]))
@@ -143,17 +144,20 @@ def check(name: str, row: Row, file: Path, channels_last: bool) -> dict[str, Any
     return {"exact": error([p.grad for p in net.parameters()], saved["right_one"])}
 
 
-def begin(name: str, row: Row, file: Path, channels_last: bool) -> tuple[Step, PeakMemory, dict[str, Any]]:
-    """Make the network and its step, take the first one, and check its gradient."""
+def begin(name: str, row: Row, file: Path, channels_last: bool,
+          tasks: int | None) -> tuple[Step, PeakMemory, dict[str, Any]]:
+    """Make the network and its step, take the first one, and check its gradient (not for only some of the tasks)."""
     if name == "metalib" and KEEP_MEMORY.items() <= os.environ.items():
         keep_memory()  # as metalib's recipes do; not in the worker that measures what that is worth
     saved = torch.load(file, weights_only=True)
     episodes = episodes_of(saved["episodes"])
+    if tasks and tasks < row.tasks:
+        row, episodes = replace(row, tasks=tasks), episodes.split(tasks)[0]
     warm_up(name, row, episodes, channels_last)
     net, step = peers.build(name, row, saved["weights"], episodes, channels_last=channels_last)
     memory = PeakMemory()
     step()
-    return step, memory, {"error": error([p.grad for p in net.parameters()], saved["right"])}
+    return step, memory, {"error": None if tasks else error([p.grad for p in net.parameters()], saved["right"])}
 
 
 def warm_up(name: str, row: Row, episodes: Episode, channels_last: bool) -> None:

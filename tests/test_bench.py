@@ -1,0 +1,160 @@
+"""The benchmark counts its arithmetic right, computes the same thing with everybody, and its record is complete."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "recipes"))
+import bench_machine  # noqa: E402
+import bench_report  # noqa: E402
+import bench_rows  # noqa: E402
+import gpu  # noqa: E402
+import peers  # noqa: E402
+
+RECORD = ROOT / "results" / "bench-cpu.json"
+SMALL = {name: replace(row, tasks=min(row.tasks, 2), way=min(row.way, 3), query=2)
+         for name, row in bench_rows.ROWS.items()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", [n for n, row in SMALL.items() if row.kind != "sine"])
+def test_the_formula_counts_the_convolutions_of_a_plain_double_backward(name):
+    row = SMALL[name]
+    net, episodes = peers.standard_net(row, 4), bench_rows.draw(row)
+    with FlopCounterMode(display=False) as counter:
+        bench_rows.reference(net, episodes, row)
+    counted = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(op))
+    # PyTorch's double backward also returns, for the first convolution, a gradient by the image that nobody asked for.
+    unneeded = row.tasks * row.way * row.shot * row.steps * 2 * 9 * 28**2 * 4 if row.order == 2 else 0
+    assert bench_rows.flops(row, channels=4) + unneeded == counted
+
+
+def test_the_first_row_is_20_8_gflop():
+    assert bench_rows.flops(bench_rows.ROWS["5-way 1-shot"]) == pytest.approx(20.84e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("who", ["metalib", *peers.PEERS])
+@pytest.mark.parametrize("name", ["5 inner steps", "FOMAML", "ProtoNet, 4 tasks", "sinusoid"])
+def test_everybody_computes_the_same_gradient(name, who):
+    row = SMALL[name]
+    if not peers.takes_part(who, row):
+        assert who != "metalib"
+        return
+    if peers.version(who) is None:
+        pytest.skip(f"{who} is not installed (make bench installs it)")
+    peers.prepare(who)
+    net, episodes = peers.standard_net(row, 8).double(), bench_rows.draw(row).to(torch.float64)
+    weights = bench_rows.start(net)
+    right = bench_rows.reference(net, episodes, row)
+    for channels_last in (False, row.kind != "sine"):
+        mine, step = peers.build(who, row, weights, episodes, channels=8, channels_last=channels_last)
+        for _ in range(2):  # a second step starts again from the same weights
+            step()
+        assert bench_rows.error([p.grad for p in mine.parameters()], right) <= 1e-10
+
+
+def test_the_check_tells_first_from_second_order():
+    row = SMALL["5 inner steps"]
+    net, episodes = peers.standard_net(row, 8).double(), bench_rows.draw(row).to(torch.float64)
+    second, first = (bench_rows.reference(net, episodes, replace(row, order=order)) for order in (2, 1))
+    assert bench_rows.error(first, second) > 0.1
+    assert bench_rows.error([torch.full_like(g, float("nan")) for g in first], second) == float("inf")
+
+
+def test_the_ratios_are_those_of_the_medians():
+    def times(ms):
+        return {"ms": ms, "one_thread_ms": 2 * ms, "one_thread_peak_mb": ms}
+
+    result = {"gflop": 10.0, "results": {"metalib": times(100.0) | {"busy_ms": 150.0}, "higher": times(300.0),
+                                         "torch.func": times(200.0)}}
+    bench_report.compare(result, peak=200.0)
+    assert (result["fastest_peer"], result["speedup_peer"]) == ("torch.func", 2.0)
+    assert (result["fastest_library"], result["speedup_library"]) == ("higher", 3.0)
+    assert result["results"]["metalib"]["fraction_of_peak"] == 0.5
+    assert result["results"]["metalib"]["busy_over_quiet"] == 1.5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_another_process_s_work_is_counted_as_ours_only_if_we_say_so():
+    with subprocess.Popen([sys.executable, "-c", "x = 0\nwhile True: x += 1"]) as process:
+        try:
+            before = bench_machine.Usage.now([process.pid])
+            while (spent := bench_machine.processor_seconds(process.pid)) < 0.5:
+                pass
+            ours = bench_machine.Usage.now([process.pid])
+        finally:
+            process.kill()
+    assert ours.own - before.own >= 0.4 and spent < 5
+    assert 0 < ours.since(before)["own"] <= 1.5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_peak_memory_is_what_was_held_at_most():
+    memory = bench_machine.PeakMemory()
+    big = torch.ones(16 * 2**20)  # 64 MiB
+    del big
+    assert memory.read() == pytest.approx(67, abs=15)
+
+
+def test_the_gpu_script_measures_every_variant_and_its_error():
+    args = gpu.parse(["--device", "cpu", "--tiny"])
+    results = gpu.measure(bench_rows.Row(query=args.query, tasks=args.tasks[0], steps=args.steps[0]), args)["results"]
+    assert set(results) == {f"{how} {precision}" for how in gpu.MAPS for precision in gpu.PRECISIONS}
+    assert not [r["failed"] for r in results.values() if "failed" in r]
+    for how in gpu.MAPS:
+        right, coarse = results[f"{how} float32"], results[f"{how} bf16"]
+        assert right["error"] < 0.05 and right["cosine"] > 0.99 and right["ms"] > 0
+        assert coarse["error"] > 10 * right["error"], "bfloat16 was asked for"
+
+
+def test_the_gpu_script_suggests_what_it_measured():
+    def cell(T, J, loop, vmap):
+        return {"tasks": T, "steps": J, "results": {
+            "loop float32": {"ms": loop}, "vmap float32": {"ms": vmap} if vmap else {"failed": "out of memory"}}}
+
+    always = gpu.suggest([cell(4, 1, 30.0, 10.0), cell(16, 1, 120.0, 20.0)])
+    assert always["text"] == 'map="auto" should be "vmap" for convolutions on this device' and always["chunk"] == 16
+    mixed = gpu.suggest([cell(4, 1, 30.0, 10.0), cell(64, 5, 500.0, None)])
+    assert "T=4 J=1: vmap, T=64 J=5: loop" in mixed["text"] and mixed["chunk"] == 4
+
+
+def test_the_gpu_script_says_why_there_is_no_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit):
+        gpu.parse([])
+
+
+def test_the_record_has_what_the_book_draws():
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    for key in ("command", "commit", "date", "device", "cores", "rounds", "quick", "disturbed", "machine",
+                "matrix_gflops", "versions", "rows", "sampling"):
+        assert key in record, key
+    assert set(record["versions"]) == {"metalib", *peers.PEERS}
+    assert list(record["rows"]) == list(bench_rows.ROWS)
+    for name, row in record["rows"].items():
+        assert {k: row[k] for k in bench_rows.ROWS[name].settings()} == bench_rows.ROWS[name].settings(), name
+        assert row["gflop"] == bench_rows.flops(bench_rows.ROWS[name]) / 1e9
+        assert "metalib" in row["results"] and row["fastest_peer"] in row["results"]
+        for who, result in row["results"].items():
+            assert result["error"] <= row["check"]["tolerance"], (name, who)
+            assert result.get("exact", 0.0) <= 1e-9, (name, who)
+            assert len(result["ms_all"]) == record["rounds"] and min(result["ms_all"]) > 0
+            assert result["one_thread_ms"] > 0 and result["one_thread_peak_mb"] > 0, (name, who)
+    main = record["rows"]["5-way 1-shot"]["results"]
+    assert "metalib, stock allocator" in main and all(r["busy_over_quiet"] > 0 for r in main.values())
+    assert record["quick"] or record["rounds"] >= 5, "a published median is over at least 5"
