@@ -105,9 +105,9 @@ def fastest_setting(worker: Worker, what: dict[str, Any], row: Row, threads: int
 
     With `threads` given, because it was found on an earlier row of the kind, only the memory format is tried.
     """
-    trials = []
+    trials, part = [], what if row.kind == "sine" else {**what, "tasks": 2}
     for channels_last in (False,) if row.kind == "sine" or worker.name == "metalib" else (False, True):
-        with opened({"": worker}, what | ({} if row.kind == "sine" else {"tasks": 2}), {"": channels_last}, {"": CORES}):
+        with opened({"": worker}, part, {"": channels_last}, {"": CORES}):
             for n in (threads,) if threads else sorted({CORES, 1}, reverse=True):
                 wall = [worker.ask("step", threads=n)["wall"] for _ in range(steps + 1)][1:]
                 trials.append({"channels_last": channels_last, "threads": n, "ms": round(1e3 * min(wall), 2)})
