@@ -4,13 +4,15 @@
     python recipes/omniglot.py --learner maml --way 5 --shot 1
     python recipes/omniglot.py --learner pretrained --way 5 --shot 1
     torchrun --nproc-per-node 2 recipes/omniglot.py --learner maml --way 5 --shot 1    # two processes, the same run
-    python recipes/omniglot.py --learner maml --way 5 --shot 1 --start omniglot-protonet-20w1s.pt --lr 1e-3
+    python recipes/omniglot.py --learner maml --way 5 --shot 1 --start omniglot-protonet-20w1s.pt \\
+        --steps 5 --inner-lr 0.1 --test-steps 5 --lr 3e-4 --iterations 500
     python recipes/omniglot.py --evaluate                          # confirm every recorded score
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate          # or one
 
 A metric learner's checkpoint serves every setting (`--checkpoint` names it): it has no head of a fixed width.
-`--start` trains MAML from the convolutions of such a checkpoint instead of from scratch; the names of its results end
-in "-warm", because it is another experiment.
+`--start` trains MAML from the convolutions of such a checkpoint and a head of zeros, which treats all labels alike
+(Kao, Chiu and Chen, 2022), instead of from scratch. That is another experiment than the paper's: the names of its
+results end in "-warm", and "test_at_start" is the score before any meta-iteration of its own.
 
 Training classes are the 1,028 training characters in four rotations; validation and test characters are not rotated.
 Every setting has a default per learner (`DEFAULTS`); results/omniglot-*.json holds the outcome.
@@ -75,7 +77,7 @@ def main() -> None:
         learner, trained = load(folder / source), {}
     else:
         source = f"{name}.pt"
-        learner, trained = train(args, images.split("train"), val)
+        learner, trained = train(args, images.split("train"), val, test)
         if rank() != 0:  # of torchrun's processes, which all have the same learner now, one tests and writes
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,25 +88,31 @@ def main() -> None:
               "test_non_transductive": meta_test(learner, test, few, steps=args.test_steps, transductive=False),
               "floor": meta_test(PixelFloor(), test, 1000)}
     for key, score in scores.items():
-        print(f"{key}: {score}")
+        print(f"{key}: {score}", flush=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     write(name, {**trained, "learner": args.learner, "way": args.way, "shot": args.shot, "query": 15,
                  "seed": args.seed, "split": "vinyals", "checkpoint": source, "config": settings,
                  **{k: score_fields(s) for k, s in scores.items()}})
 
 
-def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[Learner, dict[str, Any]]:
+def train(args: argparse.Namespace, images: ClassImages, val: FewShot,
+          test: FewShot) -> tuple[Learner, dict[str, Any]]:
     """The trained learner, and what its training took."""
     learner, tasks = build(args, images)
+    before = {}
+    if args.start:
+        before = {"test_at_start": score_fields(meta_test(learner, test, 300, steps=args.test_steps))}
+        print(f"test_at_start: {before['test_at_start']['text']}", flush=True)
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
-                         seed=args.seed, val_every=max(args.iterations // 5, 1), checkpoint=args.resume)
+                         seed=args.seed, val_every=max(args.iterations // 5, 1), val_episodes=args.val_episodes,
+                         checkpoint=args.resume)
     watch = Stopwatch()
     with process_group():
         history, processes = meta_train(learner, tasks, config, val), world_size()
     time = {**watch.read(), "processes": processes}
     if rank() == 0:
-        print(history, time)
-    return learner, {**time, "history": str(history), "image_passes": image_passes(args)}
+        print(history, time, flush=True)
+    return learner, {**time, "history": str(history), "image_passes": image_passes(args), **before}
 
 
 def evaluate(pattern: str) -> None:
@@ -138,6 +146,8 @@ def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]
     if args.start:
         encoder = load(ROOT / "results" / "checkpoints" / args.start).encoder
         net.blocks.load_state_dict(encoder.blocks.state_dict())
+        torch.nn.init.zeros_(net.head.weight)
+        torch.nn.init.zeros_(net.head.bias)
     return MAML(net, args.inner_lr, args.steps), tasks
 
 
@@ -162,6 +172,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shot", type=int, default=1)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--val-episodes", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
     parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
     parser.add_argument("--start", help="MAML only: a metric learner's file of results/checkpoints to start from")
