@@ -84,9 +84,9 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
             `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order).
-        precision: "float32" leaves the arithmetic alone. "tf32" lets a CUDA GPU round the factors of its products to
-            10 bits; elsewhere it does nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a
-            second-order gradient needs: chapter 6 prints the measured error of each.
+        precision: "float32". "tf32" lets a CUDA GPU round the factors of its products to 10 bits; elsewhere it does
+            nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a second-order gradient
+            needs: chapter 6 measures how many.
         compile: with "vmap", trace the whole meta-step once and run `torch.compile`'s version of it; a string names
             its backend. Costs seconds to minutes per shape of the episodes.
 

@@ -36,9 +36,10 @@ class mlp(nn.Module):  # noqa: N801
     def forward(self, x: Tensor) -> Tensor:
         act = torch.tanh if self.activation == "tanh" else F.relu
         h = x.flatten(1)  # (M, in_dim)
-        for layer in self.layers[:-1]:
+        *hidden, last = self.layers
+        for layer in hidden:
             h = act(layer(h))
-        return self.layers[-1](h)  # (M, out_dim)
+        return last(h)  # (M, out_dim)
 
 
 class conv4(nn.Module):  # noqa: N801

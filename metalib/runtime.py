@@ -87,25 +87,27 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def arithmetic(precision: str, device: str) -> Iterator[None]:
-    """Run the body in "float32" (nothing changes), "tf32" (CUDA only) or "bf16" (autocast); restored afterwards.
+    """Run the body in "float32", "tf32" (which differs on CUDA only) or "bf16" (autocast); restored afterwards.
+
+    On CUDA "float32" means it: PyTorch by itself lets cuDNN round the factors of a convolution to TF32.
 
     Raises:
         ValueError: another precision.
     """
     if precision not in ("float32", "tf32", "bf16"):
         raise ValueError(f"precision={precision!r}: expected 'float32', 'tf32' or 'bf16'")
-    if precision == "float32":
-        yield
-    elif precision == "bf16":
-        with torch.autocast(device, torch.bfloat16, cache_enabled=False):  # a cached cast would outlive its transform
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if device == "cuda" else ()
+    before = [flag.allow_tf32 for flag in flags]
+    # A cast of a weight that autocast kept would outlive the transform that made it.
+    bf16 = torch.autocast(device, torch.bfloat16, cache_enabled=False)
+    try:
+        for flag in flags:
+            flag.allow_tf32 = precision == "tf32"
+        with bf16 if precision == "bf16" else contextlib.nullcontext():
             yield
-    else:
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    finally:
+        for flag, allowed in zip(flags, before):
+            flag.allow_tf32 = allowed
 
 
 def keep_memory() -> None:

@@ -30,7 +30,7 @@ from bench_report import compare, report
 from bench_rows import ROWS, Row, flops
 from bench_sampling import SAMPLERS
 from bench_worker import EXACT, HERE, Worker
-from peers import PEERS, takes_part, version
+from peers import COMPILED, PEERS, takes_part, version
 from record import write
 
 STOCK = "metalib, stock allocator"
@@ -83,14 +83,19 @@ def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file
     if main_row:
         asked = {**asked, STOCK: workers[STOCK]}
         results[STOCK], layouts[STOCK] = {"setting": results["metalib"]["setting"]}, False
+    if row.kind == "sine":  # worth minutes of compiling only where a step is nothing but overhead
+        asked = {**asked, COMPILED: workers[COMPILED]}
+        results[COMPILED], layouts[COMPILED] = {"setting": {"channels_last": False, "threads": 1}}, False
     with opened(asked, what, layouts, {n: r["setting"]["threads"] for n, r in results.items()}) as firsts:
         for name, first in firsts.items():
-            results[name]["error"] = first["error"]
+            results[name] |= first
         keep(results, interleave(asked, args.rounds), "")
         if main_row:
             with spinning():
                 keep(results, interleave(asked, min(args.rounds, 5)), "busy_")
-    with opened(asked, what, layouts, dict.fromkeys(asked, 1)) as firsts:
+    if asked.pop(COMPILED, None):  # has had its one thread already
+        results[COMPILED] |= {f"one_thread_{k}": results[COMPILED][k] for k in ("ms", "ms_all", "cpu_ms", "peak_mb")}
+    with opened(asked, what, layouts, dict.fromkeys(asked, 1)):
         keep(results, interleave(asked, min(args.rounds, 2)), "one_thread_")
     for name, r in results.items():
         if not (r["error"] <= answer["tolerance"] and r.get("exact", 0.0) <= EXACT):
@@ -146,6 +151,8 @@ def started(versions: dict[str, str | None],
     workers = {name: Worker(name) for name in (*versions, "matrix") if name not in missing}
     if any(ROWS[row] == ROWS["5-way 1-shot"] for row in rows):
         workers[STOCK] = Worker("metalib", keep_memory=False)
+    if any(ROWS[row].kind == "sine" for row in rows):
+        workers[COMPILED] = Worker(COMPILED)
     try:
         for name, worker in workers.items():
             if "failed" in (answer := worker.answer()):

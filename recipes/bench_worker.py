@@ -147,13 +147,14 @@ def check(name: str, row: Row, file: Path, channels_last: bool) -> dict[str, Any
 def begin(name: str, row: Row, file: Path, channels_last: bool,
           tasks: int | None) -> tuple[Step, PeakMemory, dict[str, Any]]:
     """Make the network and its step, take the first one, and check its gradient (not for only some of the tasks)."""
-    if name == "metalib" and KEEP_MEMORY.items() <= os.environ.items():
+    if name in ("metalib", peers.COMPILED) and KEEP_MEMORY.items() <= os.environ.items():
         keep_memory()  # as metalib's recipes do; not in the worker that measures what that is worth
     saved = torch.load(file, weights_only=True)
     episodes = episodes_of(saved["episodes"])
     if tasks and tasks < row.tasks:
         row, episodes = replace(row, tasks=tasks), episodes.split(tasks)[0]
-    warm_up(name, row, episodes, channels_last)
+    if name != peers.COMPILED:  # a narrow network would be compiled for nothing
+        warm_up(name, row, episodes, channels_last)
     net, step = peers.build(name, row, saved["weights"], episodes, channels_last=channels_last)
     memory = PeakMemory()
     step()

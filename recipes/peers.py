@@ -28,6 +28,7 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 
 from metalib import MAML, Episode, ProtoNet, meta_gradient
 
+COMPILED = "metalib, compiled"
 Step = Callable[[], None]
 Task = tuple[Tensor, Tensor, Tensor, Tensor]  # support x, y, query x, y
 LIBRARIES = ("higher", "TorchOpt", "learn2learn")  # the peers that are meta-learning libraries
@@ -44,10 +45,10 @@ def loss_of(row: Row) -> Callable[[Tensor, Tensor], Tensor]:
     return F.mse_loss if row.kind == "sine" else F.cross_entropy
 
 
-def metalib(net: nn.Module, episodes: Episode, row: Row) -> Step:
+def metalib(net: nn.Module, episodes: Episode, row: Row, compile: bool = False) -> Step:
     """The implementation under test; `threads=None` and `map="auto"` are its defaults."""
     learner = ProtoNet(net) if row.kind == "protonet" else MAML(net, row.inner_lr, row.steps, row.order)
-    return lambda: meta_gradient(learner, episodes)
+    return lambda: meta_gradient(learner, episodes, compile=compile)
 
 
 def by_higher(net: nn.Module, tasks: list[Task], row: Row) -> Step:
@@ -191,19 +192,19 @@ def build(name: str, row: Row, weights: list[Tensor], episodes: Episode, *, chan
     """The network of an implementation with these weights, and its step on these episodes.
 
     Args:
-        name: "metalib" or one of `PEERS`.
+        name: "metalib", `COMPILED` or one of `PEERS`.
         row: what is computed.
         weights: in the order of `standard_net(row).parameters()`; their dtype is the network's.
         episodes: in the same dtype.
         channels: of Conv4.
         channels_last: PyTorch's memory format for convolutions; metalib arranges its own.
     """
-    net = (metalib_net if name == "metalib" else standard_net)(row, channels).to(weights[0].dtype)
+    net = (metalib_net if name in ("metalib", COMPILED) else standard_net)(row, channels).to(weights[0].dtype)
     with torch.no_grad():
         for p, w in zip(net.parameters(), weights, strict=True):
             p.copy_(w)
-    if name == "metalib":
-        return net, metalib(net, episodes, row)
+    if name in ("metalib", COMPILED):
+        return net, metalib(net, episodes, row, name == COMPILED)
     tasks = split(episodes)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
