@@ -42,9 +42,8 @@ class ConvBlock(nn.Module):
         self.norm, self.groups = norm, {"layer": 1, "instance": channels, "group": min(8, channels)}.get(norm)
         if norm == "group" and channels % self.groups:
             raise ValueError(f"norm='group' splits the channels into {self.groups} groups: make {channels} a multiple")
-        weight = torch.empty(channels, in_channels, 3, 3).contiguous(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(weight)
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        weight = nn.init.kaiming_uniform_(torch.empty(channels, in_channels, 3, 3), a=5**0.5)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
         self.scale = nn.Parameter(torch.ones(channels)) if norm else None
         self.bias = nn.Parameter(torch.zeros(channels))
 
