@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from bench_machine import BUSY, CORES, disturbed
@@ -47,3 +48,34 @@ def report(rows: dict[str, Any], sampling: dict[str, Any], peaks: list[float], m
     print("\nepisodes per processor-second, with rotations:")
     for who, rates in sampling.items():
         print(f"  {who:26}" + ", ".join(f"{r['per_cpu_second']:,.0f} ({r['n']} a call)" for r in rates))
+
+
+MARKS = "<!-- from results/bench-cpu.json: recipes/bench.py writes this table -->", "<!-- end of the table -->"
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The README's table: metalib beside the fastest meta-learning library of each row, or the fastest peer."""
+    lines = ["| one meta-step | metalib | fastest peer | times as fast | of the matrix peak | memory, one thread |",
+             "|:--|--:|--:|--:|--:|--:|"]
+    for name, row in record["rows"].items():
+        kind = "library" if row["fastest_library"] else "peer"
+        mine, peer = row["results"]["metalib"], row[f"fastest_{kind}"]
+        share = f"{mine['fraction_of_peak']:.0%}" if mine["fraction_of_peak"] else ""
+        lean = row["results"][row["leanest_peer"]]["one_thread_peak_mb"]
+        lines.append(f"| {name} | {mine['ms']:.1f} ms | {row['results'][peer]['ms']:.1f} ms, {peer} | "
+                     f"{row[f'speedup_{kind}']:.2f} | {share} | {mine['one_thread_peak_mb']:.0f} MB, "
+                     f"leanest peer {lean:.0f} |")
+        if (compiled := row["results"].get("metalib, compiled")) is not None:
+            lines.append(f"| {name}, compiled (once, {compiled['first_seconds']:.0f} s) | {compiled['ms']:.1f} ms | | "
+                         f"{row['results'][peer]['ms'] / compiled['ms']:.2f} | | |")
+    lines += ["", f"Medians of {record['rounds']} steps on {record['cores']} cores ({record['device']}, torch "
+              f"{record['torch']}, {record['date']}), all implementations taking turns"
+              + ("; **the machine was busy with other work**." if record["disturbed"] else ".")]
+    return "\n".join(lines)
+
+
+def update(readme: Path, record: dict[str, Any]) -> None:
+    """Put the table between its marks in the README."""
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    readme.write_text(f"{before}{MARKS[0]}\n{markdown(record)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")

@@ -158,3 +158,9 @@ def test_the_record_has_what_the_book_draws():
     main = record["rows"]["5-way 1-shot"]["results"]
     assert "metalib, stock allocator" in main and all(r["busy_over_quiet"] > 0 for r in main.values())
     assert record["quick"] or record["rounds"] >= 5, "a published median is over at least 5"
+
+
+def test_the_readme_shows_the_record():
+    record, readme = json.loads(RECORD.read_text(encoding="utf-8")), (ROOT / "README.md").read_text(encoding="utf-8")
+    first, last = bench_report.MARKS
+    assert readme.split(first)[1].split(last)[0].strip() == bench_report.markdown(record)
