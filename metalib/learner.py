@@ -153,9 +153,10 @@ def plain_task_gradient(learner: Learner, theta: Params, episode: Episode) -> tu
 def choose_map(learner: nn.Module, map: str) -> str:
     """The rule behind map="auto": "loop" for convolutions on a CPU, else "vmap".
 
-    Measured (results/bench-cpu.json): on a CPU, vmap turns a convolution with per-task weights into a grouped one,
-    2-4x slower than the loop, and is several times faster for perceptrons. On a GPU no number has been measured yet;
-    there a loop is bound by launching kernels, so "vmap" is the guess, and recipes/gpu.py is the script that measures.
+    Measured on a CPU (results/ways.json; chapter 6 shows it): vmap turns a convolution with per-task weights into a
+    grouped one, which is slower than the loop and holds all tasks in memory; for perceptrons it is several times
+    faster. On a GPU no number has been measured yet: a loop is bound by launching kernels there, so "vmap" is the
+    guess, and recipes/gpu.py is the script that measures.
     """
     if map not in ("auto", "vmap", "loop"):
         raise ValueError(f"map={map!r}: expected 'auto', 'vmap' or 'loop'")
