@@ -66,7 +66,7 @@ def markdown(record: dict[str, Any]) -> str:
                      f"{row[f'speedup_{kind}']:.2f} | {share} | {mine['one_thread_peak_mb']:.0f} MB, "
                      f"leanest peer {lean:.0f} |")
         if (compiled := row["results"].get("metalib, compiled")) is not None:
-            lines.append(f"| {name}, compiled (once, {compiled['first_seconds']:.0f} s) | {compiled['ms']:.1f} ms | | "
+            lines.append(f"| {name}, `compile=True` | {compiled['ms']:.1f} ms | | "
                          f"{row['results'][peer]['ms'] / compiled['ms']:.2f} | | |")
     lines += ["", f"Medians of {record['rounds']} steps on {record['cores']} cores ({record['device']}, torch "
               f"{record['torch']}, {record['date']}), all implementations taking turns"
