@@ -113,9 +113,10 @@ def arithmetic(precision: str, device: str) -> Iterator[None]:
 def keep_memory() -> None:
     """Ask the C library to keep freed memory for the next allocation instead of handing it back to the system.
 
-    A Conv4 meta-step allocates and frees the same few hundred megabytes every time; getting them as fresh, zeroed pages
-    cost a quarter of its time on Linux (measured: 0.39 s against 0.29 s). It holds for the whole process, so it is
-    for scripts to call, once, at their start. Does nothing where the C library is not glibc.
+    A Conv4 meta-step allocates and frees the same few hundred megabytes every time. Getting them as fresh, zeroed pages
+    cost a sixth of its time on one thread of Linux (314 against 264 ms, the row "metalib, stock allocator" of
+    results/bench-cpu.json). It holds for the whole process, so it is for scripts to call, once, at their start. Does
+    nothing where the C library is not glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
