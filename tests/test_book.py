@@ -150,11 +150,13 @@ def short():
 
 
 def nbval(nb: nbformat.NotebookNode, folder: Path) -> subprocess.CompletedProcess:
-    nbformat.write(nb, folder / "copy.ipynb")
-    exercises_folder = ROOT / "book/exercises"
-    if exercises_folder.is_dir() and not (folder / "exercises").exists():
-        (folder / "exercises").symlink_to(exercises_folder)
-    return subprocess.run([*NBVAL, str(folder), str(folder / "copy.ipynb")], capture_output=True, text=True)
+    """Run a copy where a chapter would be: beside the exercises, one folder below the results."""
+    (folder / "book").mkdir(exist_ok=True)
+    for name in ("book/exercises", "results"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    nbformat.write(nb, folder / "book" / "copy.ipynb")
+    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True)
 
 
 def test_an_unchanged_copy_is_green(short, tmp_path):
