@@ -1,8 +1,8 @@
 """One block of Conv4, arranged so that its second-order gradient is cheap.
 
-In the plain block the convolutions are the smaller part of the time on a CPU. The double backward of PyTorch's batch
-norm costs more than everything else together, and normalisation, ReLU and pooling walk over activations that no cache
-holds. Four exact rearrangements remove most of those walks:
+In the plain block the convolutions are the smaller part of the time on a CPU: other libraries' steps reach a fifth of
+the machine's matrix peak (results/bench-cpu.json). Normalisation, ReLU, pooling and above all their second derivatives
+walk over activations that no cache holds. Four exact rearrangements remove many of those walks; chapter 6 counts them:
 
 1. The pooling comes first (`ConvBlock`): normalisation and ReLU then touch a quarter of the values.
 2. The moments come from one pass with an analytic backward and double backward (`Moments`).
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "layer", "instance", "group", None)
-THIN = 32  # a patch of up to so many numbers: its covariance costs less than a walk over the activations
+THIN = 32  # numbers in a patch, at most, for `thin_convolution`: images of up to three channels
 
 
 class ConvBlock(nn.Module):

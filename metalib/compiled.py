@@ -34,16 +34,17 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
            *((t.shape, t.stride(), t.dtype, t.device) if isinstance(t, torch.Tensor) else t for t in leaves))
     versions = _COMPILED.setdefault(learner, {})
     if key not in versions:
+        result: list[Any] = [None]  # the form of what f returns
+
         def flat(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
             rest = iter(given)
             whole = tree_unflatten([next(rest) if isinstance(a, torch.Tensor) else a for a in leaves], form)
-            outputs, shape = tree_flatten(f(learner, *whole))
-            flat.shape = shape
+            outputs, result[0] = tree_flatten(f(learner, *whole))
             return tuple(outputs)
 
         graph = make_fx(flat)(*tensors)
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))
-        versions[key] = lambda given: tree_unflatten(list(fast(*given)), flat.shape)
+        versions[key] = lambda given: tree_unflatten(list(fast(*given)), result[0])  # no learner, or it would never go
 
     def call(_: torch.nn.Module, *given: Any) -> Any:
         with torch.no_grad():  # the graph has every derivative written out

@@ -94,7 +94,7 @@ class FewShot:
 def _pictures(bank: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of a bank of bytes as numbers in [0, 1]: (..., C, H, W) on the bank's device.
 
-    `index_select` copies whole images and the division is in place, 8 times faster than bank[index].to(dtype) / 255.
+    `index_select` copies whole images, and the division is in place: bank[index].to(dtype) / 255 with less traffic.
     """
     rows = bank.index_select(0, index.flatten().to(bank.device)).unflatten(0, index.shape)
     return rows.to(dtype).div_(255)

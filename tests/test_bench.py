@@ -23,12 +23,7 @@ SMALL = {name: replace(row, tasks=min(row.tasks, 2), way=min(row.way, 3), query=
          for name, row in bench_rows.ROWS.items()}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", [n for n, row in SMALL.items() if row.kind != "sine"])

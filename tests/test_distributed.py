@@ -22,7 +22,8 @@ from metalib import Sinusoids, meta_gradient, meta_train, process_group, rank, s
 from metalib.distributed import _unused, average, on_rank_zero, share, world_size
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs Gloo")
+pytestmark = [pytest.mark.usefixtures("one_thread"),
+              pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs Gloo")]
 
 
 def torchrun(name, folder, restarts=0):
@@ -40,14 +41,6 @@ def torchrun(name, folder, restarts=0):
         raise AssertionError(f"two processes hung:\n{output}") from None
     assert process.returncode == 0, output
     return output
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

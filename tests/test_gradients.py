@@ -24,12 +24,7 @@ MENDED = ("grad(vmap) is right through {} on torch {}: pytorch/functorch#534 is 
           "in Learner.task_gradient, and turn this test into one that both orders are right.")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---------------------------------------------------------------- what is compared with what

@@ -1,5 +1,8 @@
 """The protocol, the metric learners, the networks, and the map over tasks."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -225,6 +228,15 @@ def test_a_compiled_meta_step_is_the_same_meta_step(episodes):
         if inner_lr == 0.1:
             for a, b in zip(gradients(learner), expected, strict=True):
                 torch.testing.assert_close(a, b)
+
+
+def test_a_compiled_learner_can_be_forgotten(episodes):
+    learner = small(lambda: MAML(mlp(784, (4,), 4), 0.1, 1))
+    meta_gradient(learner, episodes, compile="eager")
+    gone = weakref.ref(learner)
+    del learner
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("map", ["loop", "vmap"])

@@ -13,12 +13,7 @@ from two_processes import Acting, config, image_learner, image_tasks, sine_learn
 SCALARS = {"train/meta_loss", "train/gradient_norm", "train/lr", "train/meta_iterations_per_second", "val/ci95"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def read(folder):

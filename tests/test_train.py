@@ -36,13 +36,7 @@ from metalib import (
 from metalib.learner import choose_map
 from metalib.runtime import deferred_interrupt, device_of, progress
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sine_learner(seed=0, **options):
