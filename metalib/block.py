@@ -6,8 +6,8 @@ walk over activations that no cache holds. Four exact rearrangements remove many
 
 1. The pooling comes first (`ConvBlock`): normalisation and ReLU then touch a quarter of the values.
 2. The moments come from one pass with an analytic backward and double backward (`Moments`).
-3. Where the input has few channels, the moments are known before the convolution (`thin_convolution`), so that the
-   largest activations of the net are neither read for their statistics nor written to by the statistics' gradient.
+3. Where the input has few channels, the moments are known before the convolution (`patch_moments`), and its filters
+   carry the normalisation: the largest activations of the net are written once and read once, by the pooling.
 4. Filters and activations keep their channels innermost in memory, as CPU convolutions want them.
 
 tests/test_gradients.py compares all of it with the plain block in float64.
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "layer", "instance", "group", None)
-THIN = 32  # numbers in a patch, at most, for `thin_convolution`: images of up to three channels
+THIN = 32  # numbers in a patch, at most, for `patch_moments`: images of up to three channels
 
 
 class ConvBlock(nn.Module):
@@ -54,12 +54,19 @@ class ConvBlock(nn.Module):
         sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)[:, None, None]  # (C, 1, 1)
         weight = self.weight * sign[..., None]
         if self.norm == "batch" and weight[0].numel() <= THIN:
-            z, mean, var = thin_convolution(x, weight)  # (M, C, H, W), (C, 1, 1), (C, 1, 1)
-        else:
-            z = F.conv2d(x, weight, padding=1)
-            mean, var = self.statistics(z, sign)
+            patches, mean, var = patch_moments(x, weight)
+            gain, shift = self.gain_and_shift(mean, var, sign)
+            filters = (weight * gain[..., None]).flatten(1)  # max_pool(z) * gain = max_pool(z * gain), and gain >= 0
+            z = (patches @ filters.T).view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)  # channels innermost in memory
+            return F.relu_(F.max_pool2d(z, 2) + shift)
+        z = F.conv2d(x, weight, padding=1)
+        gain, shift = self.gain_and_shift(*self.statistics(z, sign), sign)
+        return F.relu_(torch.addcmul(shift, F.max_pool2d(z, 2), gain))
+
+    def gain_and_shift(self, mean: Tensor, var: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+        """|g| / std and b - mean |g| / std, broadcastable to z like mean and var."""
         gain = self.scale[:, None, None] * sign * (var + 1e-5).rsqrt()
-        return F.relu(torch.addcmul(self.bias[:, None, None] - mean * gain, F.max_pool2d(z, 2), gain))
+        return gain, torch.addcmul(self.bias[:, None, None], mean, gain, value=-1)
 
     def statistics(self, z: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance, broadcastable to z: over (M, H, W) for batch norm, per image and group else.
@@ -76,8 +83,8 @@ class ConvBlock(nn.Module):
         return mean * sign, var
 
 
-def thin_convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z = conv(x, weight) for few input channels, with the moments of z, which are known before z is.
+def patch_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The moments of z = conv(x, weight) for few input channels, without z.
 
     Each z is a filter's inner product with a patch p of D = 9 C_in pixels, so with mu (D) and S (D, D) the mean and
     the covariance of the patches,
@@ -85,16 +92,14 @@ def thin_convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]
         z = <w, p>,        mean z = <w, mu>,        var z = <w, S w>.
 
     Returns:
-        z (M, C, H, W), its mean and its variance (C, 1, 1).
+        the patches (M * H * W, D), and the mean and the variance of z (C, 1, 1).
     """
     w = weight.flatten(1)  # (C, D)
-    M, _, H, W = x.shape
-    patches = F.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, w.shape[1])  # (M*H*W, D)
-    z = (patches @ w.T).view(M, H, W, -1).permute(0, 3, 1, 2)  # channels innermost in memory
+    patches = F.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, w.shape[1])
     mu = patches.mean(0)
     centred = patches - mu
     S = centred.T @ centred / len(patches)
-    return z, (w @ mu)[:, None, None], ((w @ S) * w).sum(1)[:, None, None]
+    return patches, (w @ mu)[:, None, None], ((w @ S) * w).sum(1)[:, None, None]
 
 
 class Moments(torch.autograd.Function):

@@ -47,7 +47,12 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         finally:
             copies.put(mine)
 
-    yield from _pool(threads).map(work, items)
+    within = torch.get_num_threads()
+    torch.set_num_threads(1)  # what the caller does with the results would wake threads that take the workers' cores
+    try:
+        yield from _pool(threads).map(work, items)
+    finally:
+        torch.set_num_threads(within)
 
 
 @functools.cache

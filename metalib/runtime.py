@@ -122,4 +122,4 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: blocks up to 1 GiB come from the heap
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD: the heap shrinks only beyond 2 GiB of slack
-        libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; a thread's own would still hand pages back
+        libc.mallopt(-2, 64 << 20)  # M_TOP_PAD: nor do the heaps of other threads shrink, which never exceed 64 MiB

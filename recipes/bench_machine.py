@@ -18,7 +18,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 # Freed memory is kept for the next step, for every implementation alike: what metalib.runtime.keep_memory does.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
-               "MALLOC_ARENA_MAX": "1"}
+               "MALLOC_TOP_PAD_": str(64 << 20)}
 BUSY = 0.05  # from this share of the machine taken by others, or stolen by the host, its times are called disturbed
 
 
