@@ -24,30 +24,50 @@ def descend(params: Params, grads: Params, lr: float | Tensor | Params) -> Param
         return {k: p - lr[k] * grads[k] for k, p in params.items()}
     if isinstance(lr, Tensor):
         return {k: p - lr * grads[k] for k, p in params.items()}
-    return {k: torch.sub(p, grads[k], alpha=lr) for k, p in params.items()}  # one operator instead of two
+    return {k: torch.add(p, grads[k], alpha=-lr) for k, p in params.items()}  # one operator, not two
 
 
 def gradient(f: Callable[..., Tensor], params: Params, *args: Any, differentiable: bool = True) -> Params:
-    """d f(params, *args) / d params, name -> tensor, as the inner loop needs it: inside any transform, or outside all.
+    """d f(params, *args) / d params, name -> tensor, as the inner loop needs it. See `gradient_and_value`."""
+    return gradient_and_value(f, params, *args, differentiable=differentiable)[0]
 
-    Under `vmap` or `grad` this is `torch.func.grad`. Outside, plain autograd gives the same numbers with less work,
-    and with differentiable=False it records nothing.
+
+def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
+                       differentiable: bool = True) -> tuple[Params, Tensor]:
+    """d f(params, *args) / d params and f(params, *args), inside any transform of torch.func or outside all.
+
+    The numbers of `torch.func.grad_and_value` with less work. That function records the backward pass always; this
+    one does only if it is to be differentiated. And where the innermost transform is a `grad` that tracks `params`
+    already, its graph is asked, instead of making another one.
 
     Args:
         f: (params, *args) -> scalar.
         params: name -> tensor.
-        differentiable: whether the result is a function of `params` that can be differentiated again.
+        differentiable: whether the gradient is a function of `params` that can be differentiated again. It is not
+            where gradients are disabled (`torch.no_grad`).
     """
-    if torch._C._are_functorch_transforms_active():  # no public name for this question yet
-        grads = torch.func.grad(f)(params, *args)
-        return grads if differentiable else {k: g.detach() for k, g in grads.items()}
     differentiable = differentiable and torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaves = {k: p if differentiable and p.requires_grad else p.detach().requires_grad_()
-                  for k, p in params.items()}
-        grads = torch.autograd.grad(f(leaves, *args), list(leaves.values()), create_graph=differentiable,
-                                    materialize_grads=True)
-    return dict(zip(leaves, grads, strict=True))
+
+    def ask(leaves: Params) -> tuple[Params, Tensor]:
+        value = f(leaves, *args)
+        grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, materialize_grads=True)
+        return dict(zip(leaves, grads, strict=True)), value
+
+    if not torch._C._are_functorch_transforms_active():  # no public name for this question yet
+        with torch.enable_grad():
+            grads, value = ask({k: p if differentiable and p.requires_grad else p.detach().requires_grad_()
+                                for k, p in params.items()})
+        return grads, value if differentiable else value.detach()
+    if differentiable and _innermost(params):
+        return ask(params)
+    # A graph is what torch.func.grad is needed for; what it differentiates, once f has been, is a zero.
+    return torch.func.grad(lambda p: (torch.zeros(()), ask(p)), has_aux=True)(params)[1]
+
+
+def _innermost(params: Params) -> bool:
+    """Whether the innermost active transform is a `grad` that tracks all of them. (No public name asks this yet.)"""
+    level = torch._C._functorch.maybe_current_level()
+    return all(p.requires_grad and torch._C._functorch.maybe_get_level(p) == level for p in params.values())
 
 
 def one_hot(y: Tensor, way: int) -> Tensor:

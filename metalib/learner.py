@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from metalib.compiled import compiled
 from metalib.episode import TASK_AXIS, Data, Episode
-from metalib.functional import Params, default_loss
+from metalib.functional import Params, default_loss, gradient_and_value
 from metalib.parallel import over_tasks
 from metalib.runtime import arithmetic
 
@@ -66,7 +66,7 @@ class Learner(nn.Module):
         silently returns wrong second-order gradients through PyTorch's batch, layer and instance norm
         (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py).
         """
-        return grad_and_value(lambda p: functional_call(self, p, (episode,)))(theta)
+        return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta)
 
 
 def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chunk: int | None = None,
@@ -104,8 +104,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     device = episodes.query.x.device.type
     if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device):  # autocast belongs to a thread
-                return plain_task_gradient(copy, theta, episodes.task(t))
+            with arithmetic(precision, device), torch.no_grad():  # both belong to a thread
+                return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
         for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), threads if device == "cpu" else 1):
@@ -125,7 +125,8 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
     if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
         per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
-        grads, losses = per_task(theta, episodes)  # every entry with a leading T
+        with torch.no_grad():  # nobody differentiates the meta-gradient
+            grads, losses = per_task(theta, episodes)  # every entry with a leading T
         return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
     leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
     grads = {k: torch.zeros_like(p) for k, p in theta.items()}
@@ -135,19 +136,6 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
         more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()
     return grads, total
-
-
-def plain_task_gradient(learner: Learner, theta: Params, episode: Episode) -> tuple[Params, Tensor]:
-    """`learner.task_gradient` outside vmap, by plain autograd where the learner has not overridden it.
-
-    The same numbers with less work: torch.func records the outer backward pass as well, in case it is differentiated.
-    """
-    if type(learner).task_gradient is not Learner.task_gradient:
-        return learner.task_gradient(theta, episode)
-    leaves = {k: p.detach().requires_grad_() for k, p in theta.items()}
-    loss = functional_call(learner, leaves, (episode,))
-    grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, grads, strict=True)), loss.detach()
 
 
 def choose_map(learner: nn.Module, map: str) -> str:

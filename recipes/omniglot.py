@@ -6,12 +6,16 @@
     torchrun --nproc-per-node 2 recipes/omniglot.py --learner maml --way 5 --shot 1    # two processes, the same run
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --start omniglot-protonet-20w1s.pt \\
         --steps 5 --inner-lr 0.1 --test-steps 5 --lr 3e-4 --iterations 500
+    python recipes/omniglot.py --learner maml --way 5 --shot 1 --zero-head --train-way 20 --meta-batch 1 \\
+        --inner-lr 1.6 --test-steps 1 --iterations 10000
     python recipes/omniglot.py --evaluate                          # confirm every recorded score
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate          # or one
 
 A metric learner's checkpoint serves every setting (`--checkpoint` names it): it has no head of a fixed width.
-`--start` trains MAML from the convolutions of such a checkpoint and a head of zeros, which treats all labels alike
-(Kao, Chiu and Chen, 2022), instead of from scratch. That is another experiment than the paper's: the names of its
+`--zero-head` is MAML whose inner loop always begins with a head of zeros, which is not meta-learned and treats all
+labels alike (Kao, Chiu and Chen, 2022): trained with many classes, it serves tasks of fewer. Results end in "-zero".
+`--start` trains MAML from the convolutions of such a checkpoint and a head of zeros, which is meta-learned from
+there, instead of from scratch. That is another experiment than the paper's: the names of its
 results end in "-warm", and "test_at_start" is the score before any meta-iteration of its own.
 
 Training classes are the 1,028 training characters in four rotations; validation and test characters are not rotated.
@@ -131,7 +135,7 @@ def evaluate(pattern: str) -> None:
 def name_of(args: argparse.Namespace) -> str:
     """The name of a result: omniglot-LEARNER-NwKs, and what is unusual about it."""
     return (f"omniglot-{args.learner}-{args.way}w{args.shot}s" + ("-warm" if args.start or args.warm else "")
-            + (f"-seed{args.seed}" if args.seed else ""))
+            + ("-zero" if args.zero_head else "") + (f"-seed{args.seed}" if args.seed else ""))
 
 
 def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]:
@@ -142,7 +146,10 @@ def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]
     tasks = FewShot(train, args.train_way or args.way, args.shot, args.train_query)
     if args.learner == "protonet":
         return ProtoNet(conv4(channels=args.channels)), tasks
-    net = conv4(args.way, channels=args.channels)
+    net = conv4(tasks.way, channels=args.channels)
+    if args.zero_head:
+        for p in net.head.parameters():
+            torch.nn.init.zeros_(p).requires_grad_(False)
     if args.start:
         encoder = load(ROOT / "results" / "checkpoints" / args.start).encoder
         net.blocks.load_state_dict(encoder.blocks.state_dict())
@@ -176,6 +183,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
     parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
     parser.add_argument("--start", help="MAML only: a metric learner's file of results/checkpoints to start from")
+    parser.add_argument("--zero-head", action="store_true", help="MAML only: an inner loop begins with a head of zeros")
     parser.add_argument("--warm", action="store_true", help="with --evaluate: the result that was trained with --start")
     parser.add_argument("--checkpoint", help="do not train: test this file of results/checkpoints in this setting")
     parser.add_argument("--evaluate", action="store_true", help="only confirm the recorded score")

@@ -77,24 +77,24 @@ def same(a, b):
 
 # --- the same numbers --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("name", "learner", "tasks", "tol"), [
-    ("sine", sine_learner, lambda: Sinusoids(5, 5), 1e-12), ("image", image_learner, image_tasks, 1e-6)])
-def test_two_processes_have_the_gradient_of_one_on_the_same_tasks(two, name, learner, tasks, tol):
+@pytest.mark.parametrize(("name", "learner", "tasks"), [
+    ("sine", sine_learner, lambda: Sinusoids(5, 5)), ("image", image_learner, image_tasks)])
+def test_two_processes_have_the_gradient_of_one_on_the_same_tasks(two, name, learner, tasks):
     learner = learner()
     loss = float(meta_gradient(learner, tasks().sample(4, generator=seeded(7))))
     a, b = (seen[name] for seen in two.ranks)
-    assert distance(a["grads"], {k: p.grad for k, p in learner.named_parameters()}) < tol
-    assert a["loss"] == pytest.approx(loss, abs=tol)
+    assert distance(a["grads"], {k: p.grad for k, p in learner.named_parameters()}) < 1e-12
+    assert a["loss"] == pytest.approx(loss, abs=1e-12)
     assert same(a["grads"], b["grads"]) and a["loss"] == b["loss"]
     assert a["own loss"] != b["own loss"]  # each had tasks of its own
     assert a["stop"] is False and a["frozen"] is None
 
 
-@pytest.mark.parametrize(("name", "tol"), [("sine", 1e-10), ("image", 1e-5)])  # twelve steps of Adam in float32
-def test_a_run_of_two_processes_is_the_run_of_one(two, alone, name, tol):
+@pytest.mark.parametrize("name", ["sine", "image"])  # float64: in float32 one maximum that falls the other way is seen
+def test_a_run_of_two_processes_is_the_run_of_one(two, alone, name):
     seen = two.ranks[0][name]
-    assert distance(seen["weights"], alone[name]["weights"]) < tol
-    assert seen["history"]["losses"] == pytest.approx(alone[name]["history"]["losses"], abs=tol)
+    assert distance(seen["weights"], alone[name]["weights"]) < 1e-9
+    assert seen["history"]["losses"] == pytest.approx(alone[name]["history"]["losses"], abs=1e-9)
     ours, theirs = (torch.tensor(h["validations"]) for h in (seen["history"], alone[name]["history"]))
     assert ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-5)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.func import grad, vmap
 
 from metalib.functional import (
     class_means,
@@ -9,6 +10,8 @@ from metalib.functional import (
     default_loss,
     descend,
     dot,
+    gradient,
+    gradient_and_value,
     hvp,
     one_hot,
     relative_error,
@@ -59,6 +62,46 @@ def test_hvp_equals_the_full_hessian_times_the_vector():
     H = torch.func.hessian(f)(p)
     expected = {i: sum(H[i][j] @ v[j] for j in p) for i in p}
     assert relative_error(hvp(f, p, v), expected) < 1e-12
+
+
+def cubic(params, x):
+    """x w^3 + x u, summed: d/dw = 3 x w^2, d/du = x, and d2/dw2 = 6 x w."""
+    return (x * params["w"]**3 + x * params["u"]).sum()
+
+
+def test_gradient_is_exact_inside_and_outside_every_transform():
+    w, u, x = randn(4), randn(4, seed=1), randn(4, seed=2)
+    inner = lambda w, x, u=u: gradient(cubic, {"w": w, "u": u}, x)["w"].sum()  # noqa: E731
+    first, second = (3 * x * w**2).sum(), 6 * x * w
+    torch.testing.assert_close(inner(w, x), first)
+    torch.testing.assert_close(grad(inner)(w, x), second)  # u is not tracked
+    torch.testing.assert_close(grad(lambda p: inner(p["w"], x, p["u"]))({"w": w, "u": u})["w"], second)  # both are
+    torch.testing.assert_close(grad(lambda w: grad(inner)(w, x).sum())(w), 6 * x)
+    torch.testing.assert_close(vmap(inner, (0, None))(torch.stack([w, 2 * w]), x), torch.stack([first, 4 * first]))
+    torch.testing.assert_close(vmap(grad(inner), (None, 0))(w, torch.stack([x, -x])), torch.stack([second, -second]))
+    torch.testing.assert_close(grad(lambda w: vmap(inner, (None, 0))(w, torch.stack([x, x])).sum())(w), 2 * second)
+    parameter = w.clone().requires_grad_()  # of plain autograd, while x is what the transform tracks
+    torch.testing.assert_close(grad(inner, argnums=1)(parameter, x), 3 * w**2)
+    torch.testing.assert_close(torch.autograd.grad(inner(parameter, x), parameter)[0], second)
+
+
+def test_gradient_is_a_constant_where_asked_or_where_gradients_are_disabled():
+    w, x = randn(4), randn(4, seed=2)
+    constant = lambda w: gradient(cubic, {"w": w, "u": w}, x, differentiable=False)["w"]  # noqa: E731
+    torch.testing.assert_close(grad(lambda w: (w * constant(w)).sum())(w), 3 * x * w**2)
+    torch.testing.assert_close(vmap(grad(lambda w: (w * constant(w)).sum()))(w[None])[0], 3 * x * w**2)
+    assert not constant(w.clone().requires_grad_()).requires_grad
+    leaf = w.clone().requires_grad_()
+    with torch.no_grad():
+        grads, value = gradient_and_value(cubic, {"w": leaf, "u": w}, x)
+    assert not grads["w"].requires_grad and not value.requires_grad and leaf.grad is None
+    torch.testing.assert_close((grads["w"], value), (3 * x * w**2, (x * w**3 + x * w).sum()))
+
+
+def test_gradient_of_what_is_not_used_is_zero():
+    for wrap in (lambda f: f, lambda f: lambda w: vmap(f)(w[None])[0]):
+        unused = wrap(lambda w: gradient(lambda p: p["w"].sum(), {"w": w, "u": 2 * w})["u"])(randn(3))
+        assert unused.eq(0).all()
 
 
 def test_conjugate_gradient_solves_and_survives_extra_steps_and_vmap():

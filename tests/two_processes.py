@@ -42,12 +42,12 @@ def sine_learner(seed: int = 0) -> Learner:
 
 def image_learner(seed: int = 0) -> Learner:
     torch.manual_seed(seed)
-    return MAML(conv4(5, channels=8, image_size=16), inner_lr=0.4)
+    return MAML(conv4(5, channels=8, image_size=16).double(), inner_lr=0.4)
 
 
 def image_tasks() -> FewShot:
     images = torch.rand(8, 6, 16, 16, generator=seeded(0)).flatten(0, 1)
-    return FewShot(ClassImages.from_arrays(images, torch.arange(8).repeat_interleave(6)), query=3)
+    return FewShot(ClassImages.from_arrays(images, torch.arange(8).repeat_interleave(6)), query=3, dtype=torch.float64)
 
 
 def config(**changes: Any) -> TrainConfig:
