@@ -6,8 +6,8 @@ walk over activations that no cache holds. Four exact rearrangements remove many
 
 1. The pooling comes first (`ConvBlock`): normalisation and ReLU then touch a quarter of the values.
 2. The moments come from one pass with an analytic backward and double backward (`Moments`).
-3. Where the input has few channels, the moments are known before the convolution (`patch_moments`), and its filters
-   carry the normalisation: the largest activations of the net are written once and read once, by the pooling.
+3. Where the input has few channels, the moments are known before the convolution, whose filters then carry the
+   normalisation, and the largest activations of the net never leave a cache (`metalib.thin`).
 4. Filters and activations keep their channels innermost in memory, as CPU convolutions want them.
 
 tests/test_gradients.py compares all of it with the plain block in float64.
@@ -20,9 +20,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._functorch.utils import unwrap_dead_wrappers
+
+from metalib.thin import THIN, patch_moments, pooled_products
 
 NORMS = ("batch", "layer", "instance", "group", None)
-THIN = 32  # numbers in a patch, at most, for `patch_moments`: images of up to three channels
 
 
 class ConvBlock(nn.Module):
@@ -57,8 +59,7 @@ class ConvBlock(nn.Module):
             patches, mean, var = patch_moments(x, weight)
             gain, shift = self.gain_and_shift(mean, var, sign)
             filters = (weight * gain[..., None]).flatten(1)  # max_pool(z) * gain = max_pool(z * gain), and gain >= 0
-            z = (patches @ filters.T).view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)  # channels innermost in memory
-            return F.relu_(F.max_pool2d(z, 2) + shift)
+            return F.relu_(pooled_products(patches, filters, (len(x), *x.shape[2:])) + shift)
         z = F.conv2d(x, weight, padding=1)
         gain, shift = self.gain_and_shift(*self.statistics(z, sign), sign)
         return F.relu_(torch.addcmul(shift, F.max_pool2d(z, 2), gain))
@@ -75,31 +76,12 @@ class ConvBlock(nn.Module):
         channels are flipped back before the statistics, and their mean is flipped again after.
         """
         if self.norm == "batch":
-            mean, var = Moments.apply(z)  # (C,)
+            mean, var = applied(Moments, z)  # (C,)
             return mean[:, None, None], var[:, None, None]
         M, C, _, _ = z.shape
         var, mean = torch.var_mean((z * sign).reshape(M, self.groups, -1), dim=2, correction=0)  # (M, G)
         mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C, 1, 1) for s in (mean, var))
         return mean * sign, var
-
-
-def patch_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The moments of z = conv(x, weight) for few input channels, without z.
-
-    Each z is a filter's inner product with a patch p of D = 9 C_in pixels, so with mu (D) and S (D, D) the mean and
-    the covariance of the patches,
-
-        z = <w, p>,        mean z = <w, mu>,        var z = <w, S w>.
-
-    Returns:
-        the patches (M * H * W, D), and the mean and the variance of z (C, 1, 1).
-    """
-    w = weight.flatten(1)  # (C, D)
-    patches = F.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, w.shape[1])
-    mu = patches.mean(0)
-    centred = patches - mu
-    S = centred.T @ centred / len(patches)
-    return patches, (w @ mu)[:, None, None], ((w @ S) * w).sum(1)[:, None, None]
 
 
 class Moments(torch.autograd.Function):
@@ -118,7 +100,7 @@ class Moments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
-        return MomentsBackward.apply(*ctx.saved_tensors, grad_mean, grad_var)
+        return applied(MomentsBackward, *ctx.saved_tensors, grad_mean, grad_var)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
@@ -158,3 +140,15 @@ class MomentsBackward(torch.autograd.Function):
         n = z[0].numel() // z.shape[2]
         a = grad_var * (2 / n)
         return z * a[:, None, :, None, None] + (grad_mean / n - a * mean)[:, None, :, None, None], 0
+
+
+def applied(function: type[torch.autograd.Function], *args: Tensor) -> Any:
+    """function.apply(*args) with less Python, which one task thread executes while the others wait for it.
+
+    Outside torch.func's transforms `apply` looks for default arguments, of which there are none. And where gradients
+    are disabled, as in a backward pass that nobody differentiates, `forward` is all there is to do.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*args)
+    args = unwrap_dead_wrappers(args)  # as `apply` does: of a transform that has ended, whose pullback this is
+    return super(torch.autograd.Function, function).apply(*args) if torch.is_grad_enabled() else function.forward(*args)

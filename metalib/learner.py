@@ -66,7 +66,9 @@ class Learner(nn.Module):
         silently returns wrong second-order gradients through PyTorch's batch, layer and instance norm
         (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py).
         """
-        return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta)
+        inside = torch._C._are_functorch_transforms_active()  # where requires_grad does not tell
+        return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta,
+                                  differentiable=inside or any(p.requires_grad for p in theta.values()))
 
 
 def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chunk: int | None = None,
@@ -104,7 +106,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     device = episodes.query.x.device.type
     if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device), torch.no_grad():  # both belong to a thread
+            with arithmetic(precision, device):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0

@@ -28,7 +28,8 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         f: called in a worker thread, where gradient mode and autocast have their defaults.
         module: anything f calls; never modified.
         items: one a task.
-        threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread.
+        threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread, and a result
+            is yielded before the next item begins; with more, all results are held until the last is there.
     """
     items = list(items)
     threads = min(threads or torch.get_num_threads(), len(items))
@@ -48,9 +49,9 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
             copies.put(mine)
 
     within = torch.get_num_threads()
-    torch.set_num_threads(1)  # what the caller does with the results would wake threads that take the workers' cores
+    torch.set_num_threads(1)  # what is done with the results would wake threads that take the workers' cores
     try:
-        yield from _pool(threads).map(work, items)
+        yield from list(_pool(threads).map(work, items))  # and each result would wake this one, so it waits for all
     finally:
         torch.set_num_threads(within)
 

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+import metalib.thin
 from metalib import FOMAML, MAML, Data, Episode, certify_gradient, conv4, meta_gradient, mlp
 from metalib.episode import TASK_AXIS
 from metalib.functional import Params, hvp
 from metalib.nets import NORMS
+from metalib.thin import pooled_products
 
 STEPS = (1, 2, 3, 4, 5)
 WAY = 3
@@ -329,9 +331,11 @@ def test_fomaml_is_not_maml_unless_there_is_nothing_to_differentiate_through():
 
 # ---------------------------------------------------------------- conv4 is the plain network
 
+@pytest.mark.parametrize("in_cache", [metalib.thin.IN_CACHE, 1])  # 1: the first layer goes image by image
 @pytest.mark.parametrize("size", [16, 28])
 @pytest.mark.parametrize("norm", NORMS)
-def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size):
+def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size, in_cache, monkeypatch):
+    monkeypatch.setattr(metalib.thin, "IN_CACHE", in_cache)
     net = shaken(conv4(WAY, channels=16, norm=norm, image_size=size))
     plain = PlainConv4(WAY, 16, norm, size).double()
     plain.load_state_dict({PlainConv4.name(k): p for k, p in net.named_parameters()})
@@ -351,6 +355,27 @@ def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size):
             learner = MAML(net, inner_lr=0.1, steps=J)
             meta_gradient(learner, episodes, how)
             assert distance(renamed(grads(learner)), expected) <= 1e-10
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+@pytest.mark.parametrize("size", [(5, 6, 6), (5, 7, 4)])  # an odd side has a row that no pooling window holds
+def test_products_pooled_in_parts_have_the_first_three_derivatives_of_the_whole(size, at_once, monkeypatch):
+    (M, H, W), g = size, torch.Generator().manual_seed(0)
+    patches, filters, weights = (torch.randn(*s, generator=g, dtype=torch.float64)
+                                 for s in ((M * H * W, 9), (4, 9), (M, 4, H // 2, W // 2)))
+
+    def derivatives(room):
+        monkeypatch.setattr(metalib.thin, "IN_CACHE", room)
+        w = filters.clone().requires_grad_()
+        y = pooled_products(patches, w, size)
+        first, = torch.autograd.grad((weights * y.sin()).sum(), w, create_graph=True)
+        second, = torch.autograd.grad(first.pow(3).sum(), w, create_graph=True)
+        return y, first, second, *torch.autograd.grad(second.pow(2).sum(), w)
+
+    apart, whole = derivatives(at_once * H * W * 4), derivatives(1e9)
+    assert ("PooledProducts" in str(apart[0].grad_fn)) == (at_once < M) and "MaxPool" in str(whole[0].grad_fn)
+    for a, b in zip(apart, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("norm", NORMS)
