@@ -53,34 +53,35 @@ class ConvBlock(nn.Module):
         """(M, C_in, H, W) -> (M, C, H/2, W/2)."""
         if self.norm is None:
             return F.relu(F.max_pool2d(F.conv2d(x, self.weight, self.bias, padding=1), 2))
-        sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)[:, None, None]  # (C, 1, 1)
-        weight = self.weight * sign[..., None]
+        sign = torch.where(self.scale < 0, -1.0, 1.0).to(x.dtype)  # (C,)
+        weight = self.weight * sign.reshape(-1, 1, 1, 1)
         if self.norm == "batch" and weight[0].numel() <= THIN:
             patches, mean, var = patch_moments(x, weight)
             gain, shift = self.gain_and_shift(mean, var, sign)
-            filters = (weight * gain[..., None]).flatten(1)  # max_pool(z) * gain = max_pool(z * gain), and gain >= 0
-            return F.relu_(pooled_products(patches, filters, (len(x), *x.shape[2:])) + shift)
+            filters = weight.flatten(1) * gain[:, None]  # max_pool(z) * gain = max_pool(z * gain), because gain >= 0
+            return F.relu_(pooled_products(patches, filters, (len(x), *x.shape[2:])) + shift.reshape(-1, 1, 1))
         z = F.conv2d(x, weight, padding=1)
         gain, shift = self.gain_and_shift(*self.statistics(z, sign), sign)
-        return F.relu_(torch.addcmul(shift, F.max_pool2d(z, 2), gain))
+        shape = (*gain.shape, 1, 1)
+        return F.relu_(torch.addcmul(shift.reshape(shape), F.max_pool2d(z, 2), gain.reshape(shape)))
 
     def gain_and_shift(self, mean: Tensor, var: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """|g| / std and b - mean |g| / std, broadcastable to z like mean and var."""
-        gain = self.scale[:, None, None] * sign * (var + 1e-5).rsqrt()
-        return gain, torch.addcmul(self.bias[:, None, None], mean, gain, value=-1)
+        """|g| / std and b - mean |g| / std, in the shape of mean and var."""
+        gain = self.scale * sign * (var + 1e-5).rsqrt()
+        return gain, torch.addcmul(self.bias, mean, gain, value=-1)
 
     def statistics(self, z: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance, broadcastable to z: over (M, H, W) for batch norm, per image and group else.
+        """Mean and biased variance: over (M, H, W) for batch norm, (C,), and per image and group else, (M, C).
 
         A group's channels may differ in sign(g), which layer and group norm must not see, so there the flipped
         channels are flipped back before the statistics, and their mean is flipped again after.
         """
         if self.norm == "batch":
-            mean, var = applied(Moments, z)  # (C,)
-            return mean[:, None, None], var[:, None, None]
+            return applied(Moments, z)
         M, C, _, _ = z.shape
-        var, mean = torch.var_mean((z * sign).reshape(M, self.groups, -1), dim=2, correction=0)  # (M, G)
-        mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C, 1, 1) for s in (mean, var))
+        z = (z * sign.reshape(-1, 1, 1)).reshape(M, self.groups, -1)
+        var, mean = torch.var_mean(z, dim=2, correction=0)  # (M, G)
+        mean, var = (s[:, :, None].expand(-1, -1, C // self.groups).reshape(M, C) for s in (mean, var))
         return mean * sign, var
 
 
@@ -119,7 +120,7 @@ class MomentsBackward(torch.autograd.Function):
     def forward(z: Tensor, mean: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
         n = z.numel() // z.shape[1]
         a = grad_var * (2 / n)
-        return torch.addcmul((grad_mean / n - a * mean)[:, None, None], z, a[:, None, None])
+        return torch.addcmul((grad_mean / n - a * mean).view(-1, 1, 1), z, a.view(-1, 1, 1))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -131,7 +132,7 @@ class MomentsBackward(torch.autograd.Function):
         z, mean, grad_var = ctx.saved_tensors
         n = z.numel() // z.shape[1]
         a, total = grad_var * (2 / n), g.sum((0, 2, 3))
-        return g * a[:, None, None], -a * total, total / n, ((g * z).sum((0, 2, 3)) - mean * total) * (2 / n)
+        return g * a.view(-1, 1, 1), -a * total, total / n, ((g * z).sum((0, 2, 3)) - mean * total) * (2 / n)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:

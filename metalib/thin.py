@@ -25,14 +25,14 @@ def patch_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = <w, p>,        mean z = <w, mu>,        var z = <w, S w>.
 
     Returns:
-        the patches (M * H * W, D), and the mean and the variance of z (C, 1, 1).
+        the patches (M * H * W, D), and the mean and the variance of z (C,).
     """
     w = weight.flatten(1)  # (C, D)
     patches = F.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, w.shape[1])
     mu = patches.mean(0)
     centred = patches - mu
     S = centred.T @ centred / len(patches)
-    return patches, (w @ mu)[:, None, None], ((w @ S) * w).sum(1)[:, None, None]
+    return patches, w @ mu, ((w @ S) * w).sum(1)
 
 
 def pooled_products(patches: Tensor, filters: Tensor, size: tuple[int, int, int]) -> Tensor:
