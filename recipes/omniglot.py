@@ -4,19 +4,15 @@
     python recipes/omniglot.py --learner maml --way 5 --shot 1
     python recipes/omniglot.py --learner pretrained --way 5 --shot 1
     torchrun --nproc-per-node 2 recipes/omniglot.py --learner maml --way 5 --shot 1    # two processes, the same run
-    python recipes/omniglot.py --learner maml --way 5 --shot 1 --start omniglot-protonet-20w1s.pt \\
-        --steps 5 --inner-lr 0.1 --test-steps 5 --lr 3e-4 --iterations 500
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --zero-head --train-way 20 --meta-batch 1 \\
         --inner-lr 1.6 --test-steps 1 --iterations 10000
     python recipes/omniglot.py --evaluate                          # confirm every recorded score
     python recipes/omniglot.py --learner maml --way 5 --shot 1 --evaluate          # or one
 
-A metric learner's checkpoint serves every setting (`--checkpoint` names it): it has no head of a fixed width.
-`--zero-head` is MAML whose inner loop always begins with a head of zeros, which is not meta-learned and treats all
-labels alike (Kao, Chiu and Chen, 2022): trained with many classes, it serves tasks of fewer. Results end in "-zero".
-`--start` trains MAML from the convolutions of such a checkpoint and a head of zeros, which is meta-learned from
-there, instead of from scratch. That is another experiment than the paper's: the names of its
-results end in "-warm", and "test_at_start" is the score before any meta-iteration of its own.
+`--zero-head` is MAML whose inner loop always begins with a head of zeros, which is not meta-learned (Kao, Chiu and
+Chen, 2022). That is a change to the paper's method: the names of its results end in "-zero". Such a head treats all
+labels alike, so training can have more classes than the tasks that it is for, and one checkpoint serves every setting,
+as a metric learner's does, which has no head at all: `--checkpoint` tests a file that was trained in another setting.
 
 Training classes are the 1,028 training characters in four rotations; validation and test characters are not rotated.
 Every setting has a default per learner (`DEFAULTS`); results/omniglot-*.json holds the outcome.
@@ -81,7 +77,7 @@ def main() -> None:
         learner, trained = load(folder / source), {}
     else:
         source = f"{name}.pt"
-        learner, trained = train(args, images.split("train"), val, test)
+        learner, trained = train(args, images.split("train"), val)
         if rank() != 0:  # of torchrun's processes, which all have the same learner now, one tests and writes
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,14 +95,9 @@ def main() -> None:
                  **{k: score_fields(s) for k, s in scores.items()}})
 
 
-def train(args: argparse.Namespace, images: ClassImages, val: FewShot,
-          test: FewShot) -> tuple[Learner, dict[str, Any]]:
+def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[Learner, dict[str, Any]]:
     """The trained learner, and what its training took."""
     learner, tasks = build(args, images)
-    before = {}
-    if args.start:
-        before = {"test_at_start": score_fields(meta_test(learner, test, 300, steps=args.test_steps))}
-        print(f"test_at_start: {before['test_at_start']['text']}", flush=True)
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
                          seed=args.seed, val_every=max(args.iterations // 5, 1), val_episodes=args.val_episodes,
                          checkpoint=args.resume)
@@ -116,7 +107,7 @@ def train(args: argparse.Namespace, images: ClassImages, val: FewShot,
     time = {**watch.read(), "processes": processes}
     if rank() == 0:
         print(history, time, flush=True)
-    return learner, {**time, "history": str(history), "image_passes": image_passes(args), **before}
+    return learner, {**time, "history": str(history), "image_passes": image_passes(args)}
 
 
 def evaluate(pattern: str) -> None:
@@ -134,8 +125,8 @@ def evaluate(pattern: str) -> None:
 
 def name_of(args: argparse.Namespace) -> str:
     """The name of a result: omniglot-LEARNER-NwKs, and what is unusual about it."""
-    return (f"omniglot-{args.learner}-{args.way}w{args.shot}s" + ("-warm" if args.start or args.warm else "")
-            + ("-zero" if args.zero_head else "") + (f"-seed{args.seed}" if args.seed else ""))
+    return (f"omniglot-{args.learner}-{args.way}w{args.shot}s" + ("-zero" if args.zero_head else "")
+            + (f"-seed{args.seed}" if args.seed else ""))
 
 
 def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]:
@@ -150,11 +141,6 @@ def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]
     if args.zero_head:
         for p in net.head.parameters():
             torch.nn.init.zeros_(p).requires_grad_(False)
-    if args.start:
-        encoder = load(ROOT / "results" / "checkpoints" / args.start).encoder
-        net.blocks.load_state_dict(encoder.blocks.state_dict())
-        torch.nn.init.zeros_(net.head.weight)
-        torch.nn.init.zeros_(net.head.bias)
     return MAML(net, args.inner_lr, args.steps), tasks
 
 
@@ -182,9 +168,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--val-episodes", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
     parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
-    parser.add_argument("--start", help="MAML only: a metric learner's file of results/checkpoints to start from")
     parser.add_argument("--zero-head", action="store_true", help="MAML only: an inner loop begins with a head of zeros")
-    parser.add_argument("--warm", action="store_true", help="with --evaluate: the result that was trained with --start")
     parser.add_argument("--checkpoint", help="do not train: test this file of results/checkpoints in this setting")
     parser.add_argument("--evaluate", action="store_true", help="only confirm the recorded score")
     for key in sorted({key for defaults in DEFAULTS.values() for key in defaults}):
