@@ -113,8 +113,8 @@ def arithmetic(precision: str, device: str) -> Iterator[None]:
 def keep_memory() -> None:
     """Ask the C library to keep freed memory for the next allocation instead of handing it back to the system.
 
-    A Conv4 meta-step allocates and frees the same few hundred megabytes every time. Getting them as fresh, zeroed pages
-    cost a sixth of its time on one thread of Linux (314 against 264 ms, the row "metalib, stock allocator" of
+    A Conv4 meta-step allocates and frees the same memory every time. Getting it as fresh, zeroed pages cost a fifteenth
+    of its time on one thread of Linux (249 against 232 ms, the row "metalib, stock allocator" of
     results/bench-cpu.json). It holds for the whole process, so it is for scripts to call, once, at their start. Does
     nothing where the C library is not glibc.
     """
