@@ -17,7 +17,7 @@ help:
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
 	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
-	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 8 minutes)"
+	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 11 minutes)"
 	@echo "make clean       remove what was built (not .venv)"
 
 venv: $(STAMP)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._functorch.utils import unwrap_dead_wrappers
 
+from metalib.functional import transformed
 from metalib.thin import THIN, patch_moments, pooled_products
 
 NORMS = ("batch", "layer", "instance", "group", None)
@@ -149,7 +150,7 @@ def applied(function: type[torch.autograd.Function], *args: Tensor) -> Any:
     Outside torch.func's transforms `apply` looks for default arguments, of which there are none. And where gradients
     are disabled, as in a backward pass that nobody differentiates, `forward` is all there is to do.
     """
-    if torch._C._are_functorch_transforms_active():
+    if transformed():
         return function.apply(*args)
     args = unwrap_dead_wrappers(args)  # as `apply` does: of a transform that has ended, whose pullback this is
     return super(torch.autograd.Function, function).apply(*args) if torch.is_grad_enabled() else function.forward(*args)

@@ -53,7 +53,7 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
         grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, materialize_grads=True)
         return dict(zip(leaves, grads, strict=True)), value
 
-    if not torch._C._are_functorch_transforms_active():  # no public name for this question yet
+    if not transformed():
         with torch.enable_grad():
             grads, value = ask({k: p if differentiable and p.requires_grad else p.detach().requires_grad_()
                                 for k, p in params.items()})
@@ -64,8 +64,13 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
     return torch.func.grad(lambda p: (torch.zeros(()), ask(p)), has_aux=True)(params)[1]
 
 
+def transformed() -> bool:
+    """Whether a transform of torch.func is active here. (PyTorch has no public name for the question yet.)"""
+    return torch._C._are_functorch_transforms_active()
+
+
 def _innermost(params: Params) -> bool:
-    """Whether the innermost active transform is a `grad` that tracks all of them. (No public name asks this yet.)"""
+    """Whether the innermost active transform is a `grad` that tracks all of them. (Nor for this one.)"""
     level = torch._C._functorch.maybe_current_level()
     return all(p.requires_grad and torch._C._functorch.maybe_get_level(p) == level for p in params.values())
 

@@ -11,7 +11,7 @@ from torch.func import functional_call, vmap
 
 from metalib.compiled import compiled
 from metalib.episode import TASK_AXIS, Data, Episode
-from metalib.functional import Params, default_loss, gradient_and_value
+from metalib.functional import Params, default_loss, gradient_and_value, transformed
 from metalib.parallel import over_tasks
 from metalib.runtime import arithmetic
 
@@ -64,11 +64,11 @@ class Learner(nn.Module):
 
         The order matters: `vmap(grad(loss))` is right, while `grad(vmap(loss))`, or `.backward()` on a vmapped loss,
         silently returns wrong second-order gradients through PyTorch's batch, layer and instance norm
-        (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py).
+        (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py). Outside every transform the
+        gradient can be differentiated again only if theta requires gradients.
         """
-        inside = torch._C._are_functorch_transforms_active()  # where requires_grad does not tell
         return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta,
-                                  differentiable=inside or any(p.requires_grad for p in theta.values()))
+                                  differentiable=transformed() or any(p.requires_grad for p in theta.values()))
 
 
 def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chunk: int | None = None,

@@ -19,10 +19,10 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
                threads: int | None = None) -> Iterator[Result]:
     """Yield f(module, item) for each item, several at a time, in the order of the items.
 
-    Whole tasks are independent, so threads over tasks never wait for each other. Threads within an operator (what
-    PyTorch does by itself) meet at the end of every operator, which is slow for few-shot sizes and collapses when the
-    machine is busy. Each worker has a copy of the module that shares its parameters, because `functional_call` swaps
-    them in place while it runs.
+    Whole tasks are independent, so threads over tasks share no operator, only Python's interpreter and the heap.
+    Threads within an operator (what PyTorch does by itself) meet at the end of every operator, which is slow for
+    few-shot sizes and collapses when the machine is busy. Each worker has a copy of the module that shares its
+    parameters, because `functional_call` swaps them in place while it runs.
 
     Args:
         f: called in a worker thread, where gradient mode and autocast have their defaults.

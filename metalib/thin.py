@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metalib.functional import transformed
+
 THIN = 32  # numbers in a patch, at most, for `patch_moments`: images of up to three channels
 IN_CACHE = 2**19  # numbers that a core's own cache can be expected to hold: 2 MiB of float32
 
@@ -41,8 +43,7 @@ def pooled_products(patches: Tensor, filters: Tensor, size: tuple[int, int, int]
     On a CPU z is made some images at a time where all of it would not fit into a core's cache: see `PooledProducts`.
     """
     at_once = max(1, IN_CACHE // (size[1] * size[2] * len(filters)))
-    if (size[0] > at_once and patches.device.type == "cpu" and not patches.requires_grad
-            and not torch._C._are_functorch_transforms_active()):
+    if size[0] > at_once and patches.device.type == "cpu" and not (patches.requires_grad or transformed()):
         return PooledProducts.apply(patches, filters, size, at_once)
     z = (patches @ filters.T).view(*size, -1)  # channels innermost in memory
     return F.max_pool2d(z.movedim(3, 1), 2)

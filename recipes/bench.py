@@ -1,7 +1,7 @@
 """What a meta-gradient costs: metalib beside other libraries and plain PyTorch, in one interleaved run (Linux).
 
     make bench                                           installs the peers into .venv, then runs this
-    python recipes/bench.py                              everything: about 8 minutes on 2 quiet processors
+    python recipes/bench.py                              everything: about 11 minutes on 2 quiet processors
     python recipes/bench.py --rows "5-way 1-shot" --quick
 
 Every implementation lives in its own process and is asked for one step in turn, in rotating order, so that whatever the
