@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NB     ?= $(sort $(wildcard book/*.ipynb))
 # Strict: every stored text output is compared. Two notebooks at a time, one thread each: two threads each would fight.
-# Freed memory is kept for the next step (glibc; see metalib.runtime.keep_memory): the same numbers, sooner.
+# Freed memory is kept for the next step (glibc; see metalib.fast.memory.keep_memory): the same numbers, sooner.
 FAST   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 $(FAST) $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
           --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=180 -p no:cacheprovider -n 2 --dist loadscope
@@ -60,7 +60,7 @@ bench: venv
 		CYTHON_FORCE_REGEN=1 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation \
 			--use-pep517 --config-settings=--global-option=build_ext learn2learn || \
 		echo "learn2learn could not be built here; the benchmark runs without it"; }
-	METALIB_QUIET=1 $(BIN)/python recipes/bench.py
+	METALIB_QUIET=1 $(BIN)/python -m bench
 
 clean:
 	rm -rf _build build *.egg-info .pytest_cache .ruff_cache

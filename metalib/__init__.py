@@ -10,16 +10,18 @@ from metalib.data import ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, Sinusoids  # isort: skip
 from metalib.nets import conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
-from metalib.maml import FOMAML, MAML  # isort: skip
-from metalib.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
-from metalib.train import History, TrainConfig, meta_train  # isort: skip
-from metalib.distributed import process_group, rank  # isort: skip
-from metalib.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
-from metalib.audit import Audit, audit  # isort: skip
-from metalib.certify import Certificate, certify_gradient  # isort: skip
-from metalib.checkpoint import load, save  # isort: skip
-from metalib.runtime import check, seeded  # isort: skip
-from metalib.show import show  # isort: skip
+from metalib.learners.maml import FOMAML, MAML  # isort: skip
+from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
+from metalib.training.train import History, TrainConfig, meta_train  # isort: skip
+from metalib.training.distributed import process_group, rank  # isort: skip
+from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
+from metalib.judging.audit import Audit, audit  # isort: skip
+from metalib.judging.certify import Certificate, certify_gradient  # isort: skip
+from metalib.training.checkpoint import load, save  # isort: skip
+from metalib.judging.published import check  # isort: skip
+from metalib.functional import seeded  # isort: skip
+from metalib.figures import plot  # isort: skip
+from metalib.figures.show import show  # isort: skip
 
 __version__ = "0.1.0"
 
@@ -27,5 +29,5 @@ __all__ = [
     "Data", "Episode", "ClassImages", "glyphs", "omniglot", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "process_group", "rank", "meta_test", "meta_test_path", "Score", "compare",
-    "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show",
+    "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "plot",
 ]

@@ -12,6 +12,11 @@ from torch import Tensor
 Params = dict[str, Tensor]
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator with this seed: randomness is always explicit."""
+    return torch.Generator().manual_seed(seed)
+
+
 def descend(params: Params, grads: Params, lr: float | Tensor | Params) -> Params:
     """One gradient step, out of place: phi_{j+1} = phi_j - lr * g.
 

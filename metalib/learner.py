@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from metalib.compiled import compiled
 from metalib.episode import TASK_AXIS, Data, Episode
+from metalib.fast.compiled import compiled
+from metalib.fast.parallel import over_tasks
+from metalib.fast.precision import arithmetic
 from metalib.functional import Params, default_loss, gradient_and_value, transformed
-from metalib.parallel import over_tasks
-from metalib.runtime import arithmetic
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
@@ -146,7 +146,7 @@ def choose_map(learner: nn.Module, map: str) -> str:
     Measured on a CPU (results/ways.json; chapter 6 shows it): vmap turns a convolution with per-task weights into a
     grouped one, which is slower than the loop and holds all tasks in memory; for perceptrons it is several times
     faster. On a GPU no number has been measured yet: a loop is bound by launching kernels there, so "vmap" is the
-    guess, and recipes/gpu.py is the script that measures.
+    guess, and bench/gpu.py is the script that measures.
     """
     if map not in ("auto", "vmap", "loop"):
         raise ValueError(f"map={map!r}: expected 'auto', 'vmap' or 'loop'")
@@ -155,3 +155,8 @@ def choose_map(learner: nn.Module, map: str) -> str:
     weights = list(learner.parameters())
     convolutional = any(p.ndim == 4 for p in weights)
     return "loop" if convolutional and weights[0].device.type == "cpu" else "vmap"
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters; the CPU if it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))

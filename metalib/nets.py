@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.block import NORMS, ConvBlock
+from metalib.fast.block import NORMS, ConvBlock
 
 
 class mlp(nn.Module):  # noqa: N801

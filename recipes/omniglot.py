@@ -48,9 +48,9 @@ from metalib import (
     rank,
     save,
 )
-from metalib.distributed import world_size
-from metalib.runtime import keep_memory
+from metalib.fast.memory import keep_memory
 from metalib.tasks import Tasks
+from metalib.training.distributed import world_size
 
 # train_way/train_query: of the training episodes; test_steps: inner steps at test time.
 DEFAULTS = {

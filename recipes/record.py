@@ -43,8 +43,10 @@ def write(name: str, fields: dict[str, Any]) -> Path:
     """Write results/NAME.json with the command, commit, date, device and threads of this process added."""
     path = ROOT / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
-    content = {"command": shlex.join(["python", script, *sys.argv[1:]]),
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT)
+    module = ".".join(script.with_suffix("").parts).removesuffix(".__main__")  # bench is a package: python -m bench
+    run = [script.as_posix()] if script.parts[0] == "recipes" else ["-m", module]
+    content = {"command": shlex.join(["python", *run, *sys.argv[1:]]),
                "commit": COMMIT, "date": date.today().isoformat(), "device": device_name(),
                "threads": torch.get_num_threads(), "torch": torch.__version__, **fields}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/sine.py
 
-Needs no network and about two CPU-minutes. Writes metalib/widgets/sine.json (weights) and results/sine.json.
+Needs no network and about two CPU-minutes. Writes metalib/figures/widgets/sine.json (weights) and results/sine.json.
 
 A network 1-40-40-1 with tanh, float64, one thread, sine waves with 5 support points. "Equal compute" counts
 passes of one example through the network, forward and backward together. Per task, MAML with J inner steps takes
@@ -20,7 +20,7 @@ import torch
 from record import ROOT, Stopwatch, score_fields, write
 
 from metalib import MAML, Sinusoids, TrainConfig, meta_test_path, meta_train
-from metalib.widgets import sine
+from metalib.figures.widgets import sine
 
 K, Q, J, ALPHA = 5, 10, 5, 0.01
 PASSES = 3 * J * K + Q  # per task
@@ -54,7 +54,8 @@ def main() -> None:
     made = {key: run[key] for key in ("command", "commit", "date", "device", "config")}
     made["cpu_seconds"] = round(sum(result["cpu_seconds"] for result in results.values()))
     weights = {"made": made, "shot": K, "query": Q, "steps": J, "alpha": ALPHA, "starts": starts}
-    (ROOT / "metalib" / "widgets" / "sine.json").write_text(json.dumps(weights, indent=1) + "\n", encoding="utf-8")
+    file = ROOT / "metalib" / "figures" / "widgets" / "sine.json"
+    file.write_text(json.dumps(weights, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

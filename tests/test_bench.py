@@ -9,18 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import gpu, machine, peers, report, rows
 from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "recipes"))
-import bench_machine  # noqa: E402
-import bench_report  # noqa: E402
-import bench_rows  # noqa: E402
-import gpu  # noqa: E402
-import peers  # noqa: E402
 
 RECORD = ROOT / "results" / "bench-cpu.json"
 SMALL = {name: replace(row, tasks=min(row.tasks, 2), way=min(row.way, 3), query=2)
-         for name, row in bench_rows.ROWS.items()}
+         for name, row in rows.ROWS.items()}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,17 +23,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", [n for n, row in SMALL.items() if row.kind != "sine"])
 def test_the_formula_counts_the_convolutions_of_a_plain_double_backward(name):
     row = SMALL[name]
-    net, episodes = peers.standard_net(row, 4), bench_rows.draw(row)
+    net, episodes = peers.standard_net(row, 4), rows.draw(row)
     with FlopCounterMode(display=False) as counter:
-        bench_rows.reference(net, episodes, row)
+        rows.reference(net, episodes, row)
     counted = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(op))
     # PyTorch's double backward also returns, for the first convolution, a gradient by the image that nobody asked for.
     unneeded = row.tasks * row.way * row.shot * row.steps * 2 * 9 * 28**2 * 4 if row.order == 2 else 0
-    assert bench_rows.flops(row, channels=4) + unneeded == counted
+    assert rows.flops(row, channels=4) + unneeded == counted
 
 
 def test_the_first_row_is_20_8_gflop():
-    assert bench_rows.flops(bench_rows.ROWS["5-way 1-shot"]) == pytest.approx(20.84e9, rel=1e-3)
+    assert rows.flops(rows.ROWS["5-way 1-shot"]) == pytest.approx(20.84e9, rel=1e-3)
 
 
 @pytest.mark.parametrize("who", ["metalib", *peers.PEERS])
@@ -52,22 +46,22 @@ def test_everybody_computes_the_same_gradient(name, who):
     if peers.version(who) is None:
         pytest.skip(f"{who} is not installed (make bench installs it)")
     peers.prepare(who)
-    net, episodes = peers.standard_net(row, 8).double(), bench_rows.draw(row).to(torch.float64)
-    weights = bench_rows.start(net)
-    right = bench_rows.reference(net, episodes, row)
+    net, episodes = peers.standard_net(row, 8).double(), rows.draw(row).to(torch.float64)
+    weights = rows.start(net)
+    right = rows.reference(net, episodes, row)
     for channels_last in (False, row.kind != "sine"):
         mine, step = peers.build(who, row, weights, episodes, channels=8, channels_last=channels_last)
         for _ in range(2):  # a second step starts again from the same weights
             step()
-        assert bench_rows.error([p.grad for p in mine.parameters()], right) <= 1e-10
+        assert rows.error([p.grad for p in mine.parameters()], right) <= 1e-10
 
 
 def test_the_check_tells_first_from_second_order():
     row = SMALL["5 inner steps"]
-    net, episodes = peers.standard_net(row, 8).double(), bench_rows.draw(row).to(torch.float64)
-    second, first = (bench_rows.reference(net, episodes, replace(row, order=order)) for order in (2, 1))
-    assert bench_rows.error(first, second) > 0.1
-    assert bench_rows.error([torch.full_like(g, float("nan")) for g in first], second) == float("inf")
+    net, episodes = peers.standard_net(row, 8).double(), rows.draw(row).to(torch.float64)
+    second, first = (rows.reference(net, episodes, replace(row, order=order)) for order in (2, 1))
+    assert rows.error(first, second) > 0.1
+    assert rows.error([torch.full_like(g, float("nan")) for g in first], second) == float("inf")
 
 
 def test_the_ratios_are_those_of_the_medians():
@@ -76,7 +70,7 @@ def test_the_ratios_are_those_of_the_medians():
 
     result = {"gflop": 10.0, "results": {"metalib": times(100.0) | {"busy_ms": 150.0}, "higher": times(300.0),
                                          "torch.func": times(200.0)}}
-    bench_report.compare(result, peak=200.0)
+    report.compare(result, peak=200.0)
     assert (result["fastest_peer"], result["speedup_peer"]) == ("torch.func", 2.0)
     assert (result["fastest_library"], result["speedup_library"]) == ("higher", 3.0)
     assert result["results"]["metalib"]["fraction_of_peak"] == 0.5
@@ -87,10 +81,10 @@ def test_the_ratios_are_those_of_the_medians():
 def test_another_process_s_work_is_counted_as_ours_only_if_we_say_so():
     with subprocess.Popen([sys.executable, "-c", "x = 0\nwhile True: x += 1"]) as process:
         try:
-            before = bench_machine.Usage.now([process.pid])
-            while (spent := bench_machine.processor_seconds(process.pid)) < 0.5:
+            before = machine.Usage.now([process.pid])
+            while (spent := machine.processor_seconds(process.pid)) < 0.5:
                 pass
-            ours = bench_machine.Usage.now([process.pid])
+            ours = machine.Usage.now([process.pid])
         finally:
             process.kill()
     assert ours.own - before.own >= 0.4 and spent < 5
@@ -99,7 +93,7 @@ def test_another_process_s_work_is_counted_as_ours_only_if_we_say_so():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_memory_is_what_was_held_at_most():
-    memory = bench_machine.PeakMemory()
+    memory = machine.PeakMemory()
     big = torch.ones(16 * 2**20)  # 64 MiB
     del big
     assert memory.read() == pytest.approx(67, abs=15)
@@ -107,7 +101,7 @@ def test_peak_memory_is_what_was_held_at_most():
 
 def test_the_gpu_script_measures_every_variant_and_its_error():
     args = gpu.parse(["--device", "cpu", "--tiny"])
-    results = gpu.measure(bench_rows.Row(query=args.query, tasks=args.tasks[0], steps=args.steps[0]), args)["results"]
+    results = gpu.measure(rows.Row(query=args.query, tasks=args.tasks[0], steps=args.steps[0]), args)["results"]
     assert set(results) == {f"{how} {precision}" for how in gpu.MAPS for precision in gpu.PRECISIONS}
     assert not [r["failed"] for r in results.values() if "failed" in r]
     for how in gpu.MAPS:
@@ -140,10 +134,10 @@ def test_the_record_has_what_the_book_draws():
                 "matrix_gflops", "versions", "rows", "sampling"):
         assert key in record, key
     assert set(record["versions"]) == {"metalib", *peers.PEERS}
-    assert list(record["rows"]) == list(bench_rows.ROWS)
+    assert list(record["rows"]) == list(rows.ROWS)
     for name, row in record["rows"].items():
-        assert {k: row[k] for k in bench_rows.ROWS[name].settings()} == bench_rows.ROWS[name].settings(), name
-        assert row["gflop"] == bench_rows.flops(bench_rows.ROWS[name]) / 1e9
+        assert {k: row[k] for k in rows.ROWS[name].settings()} == rows.ROWS[name].settings(), name
+        assert row["gflop"] == rows.flops(rows.ROWS[name]) / 1e9
         assert "metalib" in row["results"] and row["fastest_peer"] in row["results"]
         for who, result in row["results"].items():
             assert result["error"] <= row["check"]["tolerance"], (name, who)
@@ -157,5 +151,5 @@ def test_the_record_has_what_the_book_draws():
 
 def test_the_readme_shows_the_record():
     record, readme = json.loads(RECORD.read_text(encoding="utf-8")), (ROOT / "README.md").read_text(encoding="utf-8")
-    first, last = bench_report.MARKS
-    assert readme.split(first)[1].split(last)[0].strip() == bench_report.markdown(record)
+    first, last = report.MARKS
+    assert readme.split(first)[1].split(last)[0].strip() == report.markdown(record)

@@ -25,8 +25,8 @@ from metalib import (
     save,
     seeded,
 )
-from metalib import checkpoint as files
 from metalib.learner import Learner
+from metalib.training import checkpoint as files
 
 
 class OwnNet(nn.Module):
@@ -212,7 +212,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
 
 KILLED_MID_SAVE = """
 import io, os, signal, sys, torch
-from metalib import checkpoint
+from metalib.training import checkpoint
 moment, path = sys.argv[1:]
 save = torch.save
 def half(content, file):

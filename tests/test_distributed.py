@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from metalib import Sinusoids, meta_gradient, meta_train, process_group, rank, seeded
-from metalib.distributed import _unused, average, on_rank_zero, share, world_size
+from metalib.training.distributed import _unused, average, on_rank_zero, share, world_size
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
 pytestmark = [pytest.mark.usefixtures("one_thread"),

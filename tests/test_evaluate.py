@@ -20,13 +20,13 @@ from metalib import (
     Sinusoids,
     compare,
     conv4,
-    evaluate,
     meta_test,
     meta_test_path,
     mlp,
     seeded,
 )
-from metalib.evaluate import predict_query
+from metalib.judging import evaluate
+from metalib.judging.evaluate import predict_query
 
 
 def bank(classes: int = 12, drawings: int = 8, size: int = 16) -> ClassImages:

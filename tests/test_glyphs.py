@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 import metalib.data
 from metalib import FewShot, glyphs, meta_test
 from metalib.data import root
-from metalib.metric import PixelFloor
+from metalib.learners.metric import PixelFloor
 
 module = sys.modules["metalib.data.glyphs"]  # the package's attribute of that name is the function
 DIGEST = "8ab12cca00fd"  # of glyphs(0) with the fonts of matplotlib 3.9 to 3.11 and Pillow 11 to 13

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-import metalib.thin
+import metalib.fast.thin
 from metalib import FOMAML, MAML, Data, Episode, certify_gradient, conv4, meta_gradient, mlp
 from metalib.episode import TASK_AXIS
+from metalib.fast.thin import pooled_products
 from metalib.functional import Params, hvp
 from metalib.nets import NORMS
-from metalib.thin import pooled_products
 
 STEPS = (1, 2, 3, 4, 5)
 WAY = 3
@@ -331,11 +331,11 @@ def test_fomaml_is_not_maml_unless_there_is_nothing_to_differentiate_through():
 
 # ---------------------------------------------------------------- conv4 is the plain network
 
-@pytest.mark.parametrize("in_cache", [metalib.thin.IN_CACHE, 1])  # 1: the first layer goes image by image
+@pytest.mark.parametrize("in_cache", [metalib.fast.thin.IN_CACHE, 1])  # 1: the first layer goes image by image
 @pytest.mark.parametrize("size", [16, 28])
 @pytest.mark.parametrize("norm", NORMS)
 def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size, in_cache, monkeypatch):
-    monkeypatch.setattr(metalib.thin, "IN_CACHE", in_cache)
+    monkeypatch.setattr(metalib.fast.thin, "IN_CACHE", in_cache)
     net = shaken(conv4(WAY, channels=16, norm=norm, image_size=size))
     plain = PlainConv4(WAY, 16, norm, size).double()
     plain.load_state_dict({PlainConv4.name(k): p for k, p in net.named_parameters()})
@@ -365,7 +365,7 @@ def test_products_pooled_in_parts_have_the_first_three_derivatives_of_the_whole(
                                  for s in ((M * H * W, 9), (4, 9), (M, 4, H // 2, W // 2)))
 
     def derivatives(room):
-        monkeypatch.setattr(metalib.thin, "IN_CACHE", room)
+        monkeypatch.setattr(metalib.fast.thin, "IN_CACHE", room)
         w = filters.clone().requires_grad_()
         y = pooled_products(patches, w, size)
         first, = torch.autograd.grad((weights * y.sin()).sum(), w, create_graph=True)

@@ -24,8 +24,8 @@ from metalib import (
     seeded,
     show,
 )
+from metalib.fast.parallel import over_tasks
 from metalib.learner import choose_map
-from metalib.parallel import over_tasks
 
 
 @pytest.fixture(scope="module")

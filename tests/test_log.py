@@ -7,7 +7,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metalib import Sinusoids, audit, checkpoint, meta_train
+from metalib import Sinusoids, audit, meta_train
+from metalib.training import checkpoint
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
 SCALARS = {"train/meta_loss", "train/gradient_norm", "train/lr", "train/meta_iterations_per_second", "val/ci95"}
@@ -93,7 +94,9 @@ def test_few_shot_tasks_show_their_first_episodes_and_their_audit_once(tmp_path)
     assert set(log.Tags()["images"]) == {"episodes/train", "episodes/val"}
     for tag in log.Tags()["images"]:
         (picture,) = log.Images(tag)
-        assert picture.step == 0 and picture.width > 100 and picture.height > 100
+        rows, columns = tasks.way, tasks.shot + min(5, tasks.query)  # of 16 x 16 pixels, and a gap of 2
+        beside = {"episodes/train": 3, "episodes/val": 1}[tag]  # tasks
+        assert (picture.step, picture.height, picture.width) == (0, 16 * rows, beside * (16 * columns + 2))
     (event,) = log.Tensors("audit/train/text_summary")
     shown = event.tensor_proto.string_val[0].decode()
     assert event.step == 0 and shown.replace("    ", "") == str(audit(tasks, seed=3))

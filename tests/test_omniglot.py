@@ -18,7 +18,7 @@ from PIL import Image
 import metalib.data
 from metalib import FewShot, meta_test, omniglot
 from metalib.data import root
-from metalib.metric import PixelFloor
+from metalib.learners.metric import PixelFloor
 
 module = sys.modules["metalib.data.omniglot"]  # the package's attribute of that name is the function
 PUBLISHED = json.loads(Path(module.__file__).with_name("vinyals.json").read_text(encoding="utf-8"))

@@ -221,7 +221,8 @@ def equal(a, b):
     return all(torch.equal(s, t) for d, f in zip(a, b) for s, t in zip(d[:2], f[:2]))
 
 
-@pytest.mark.parametrize("tasks", [FewShot(bank(), 5, 1, 3), Classify(bank(), 8), Sinusoids(5, 5)], ids=repr)
+@pytest.mark.parametrize("tasks", [FewShot(bank(), 5, 1, 3), Classify(bank(), 8), Sinusoids(5, 5)],
+                         ids=lambda tasks: type(tasks).__name__)
 def test_the_generator_decides_everything(tasks):
     torch.manual_seed(0)
     a = tasks.sample(4, generator=seeded(1))

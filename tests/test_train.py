@@ -33,8 +33,9 @@ from metalib import (
     mlp,
     seeded,
 )
-from metalib.learner import choose_map
-from metalib.runtime import deferred_interrupt, device_of, progress
+from metalib.learner import choose_map, device_of
+from metalib.progress import progress
+from metalib.training.signals import deferred_interrupt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

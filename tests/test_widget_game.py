@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metalib import FewShot, PixelFloor, ProtoNet, conv4, glyphs, meta_test, seeded
-from metalib.widgets.game import Game, pack, picks, wilson
+from metalib.figures.widgets.game import Game, pack, picks, wilson
 from test_browser import browser  # noqa: F401  (the fixture)
 
 N = 6

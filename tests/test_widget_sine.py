@@ -11,10 +11,10 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from metalib import Data, Sinusoids, meta_test_path
-from metalib.widgets import sine
+from metalib.figures.widgets import sine
 from test_browser import browser  # noqa: F401  (the fixture)
 
-SCRIPT = (files("metalib.widgets") / "sine.js").read_text(encoding="utf-8")
+SCRIPT = (files("metalib.figures.widgets") / "sine.js").read_text(encoding="utf-8")
 NAMES = ("scratch", "joint", "maml")
 # The first task of the page, a wave outside the family, and five points that no sine goes through.
 TASKS = [sine.POINTS, [(x, -y) for x, y in sine.POINTS], [(-5, 6), (-4.9, -6), (0, 0.1), (0, -3), (5, 2)]]

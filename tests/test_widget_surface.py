@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from metalib.widgets import surface
+from metalib.figures.widgets import surface
 from test_browser import browser  # noqa: F401  (the fixture)
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)

@@ -32,7 +32,7 @@ from metalib import (
     rank,
     seeded,
 )
-from metalib.distributed import average, on_rank_zero, share, world_size
+from metalib.training.distributed import average, on_rank_zero, share, world_size
 
 
 def sine_learner(seed: int = 0) -> Learner:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from metalib.data.images import ClassImages
 from metalib.data.root import cached, fetch
-from metalib.runtime import progress
+from metalib.progress import progress
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 MD5 = {  # of the official files

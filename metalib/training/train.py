@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from metalib import checkpoint
-from metalib.distributed import average, on_rank_zero, share, tasks_each
-from metalib.evaluate import meta_test
-from metalib.learner import Learner, meta_gradient
-from metalib.log import Log
-from metalib.runtime import deferred_interrupt, device_of, progress
+from metalib.judging.evaluate import meta_test
+from metalib.learner import Learner, device_of, meta_gradient
+from metalib.progress import progress
 from metalib.tasks import Tasks
+from metalib.training import checkpoint
+from metalib.training.distributed import average, on_rank_zero, share, tasks_each
+from metalib.training.log import Log
+from metalib.training.signals import deferred_interrupt
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from metalib.episode import Data
-from metalib.maml import MAML
+from metalib.figures.plot import COLOURS
+from metalib.figures.widgets.widget import Widget
+from metalib.learners.maml import MAML
 from metalib.nets import mlp
-from metalib.plot import COLOURS
-from metalib.widgets.widget import Widget
 
 HIDDEN = 40
 POINTS = [(x, round(3.4 * math.sin(x + 0.8), 2)) for x in (-4.2, -2.4, -0.6, 1.4, 3.7)]  # the first task
@@ -34,7 +34,7 @@ def network() -> mlp:
 
 def weights() -> dict[str, Any]:
     """What recipes/sine.py wrote: how it was made, shot, steps, alpha, and the starts as text."""
-    return json.loads((files("metalib.widgets") / "sine.json").read_text(encoding="utf-8"))
+    return json.loads((files("metalib.figures.widgets") / "sine.json").read_text(encoding="utf-8"))
 
 
 def encode(net: mlp) -> str:

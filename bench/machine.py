@@ -1,6 +1,6 @@
 """What the machine does: its matrix peak, a step's peak memory, and who else is using the processors (Linux).
 
-    python recipes/bench_machine.py spin        # a busy process: one thread, one matrix product after another
+    python -m bench.machine spin        # a busy process: one thread, one matrix product after another
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-# Freed memory is kept for the next step, for every implementation alike: what metalib.runtime.keep_memory does.
+# Freed memory is kept for the next step, for every implementation alike: what metalib.fast.memory.keep_memory does.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
                "MALLOC_TOP_PAD_": str(64 << 20)}
 BUSY = 0.05  # from this share of the machine taken by others, or stolen by the host, its times are called disturbed

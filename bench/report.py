@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench_machine import BUSY, CORES, disturbed
-from peers import LIBRARIES, PEERS
+from bench.machine import BUSY, CORES, disturbed
+from bench.peers import LIBRARIES, PEERS
 
 
 def compare(result: dict[str, Any], peak: float) -> None:
@@ -50,7 +50,7 @@ def report(rows: dict[str, Any], sampling: dict[str, Any], peaks: list[float], m
         print(f"  {who:26}" + ", ".join(f"{r['per_cpu_second']:,.0f} ({r['n']} a call)" for r in rates))
 
 
-MARKS = "<!-- from results/bench-cpu.json: recipes/bench.py writes this table -->", "<!-- end of the table -->"
+MARKS = "<!-- from results/bench-cpu.json: python -m bench writes this table -->", "<!-- end of the table -->"
 
 
 def markdown(record: dict[str, Any]) -> str:

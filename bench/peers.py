@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bench_rows import Row, metalib_net, standard_net
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
+from bench.rows import Row, metalib_net, standard_net
 from metalib import MAML, Episode, ProtoNet, meta_gradient
 
 COMPILED = "metalib, compiled"

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from metalib import maml, metric, nets
+from metalib import nets
 from metalib.learner import Learner
+from metalib.learners import maml, metric
 
 FORMAT = 1  # raise it when the meaning of a stored field changes
 KNOWN = {c.__name__: c for c in (maml.MAML, metric.ProtoNet, metric.Pretrained, metric.PixelFloor,

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metalib.episode import TASK_AXIS, Episode
-from metalib.maml import MAML
-from metalib.plot import COLOURS
+from metalib.figures.plot import COLOURS
+from metalib.figures.widgets.widget import Widget
+from metalib.learners.maml import MAML
 from metalib.tasks import Sinusoids
-from metalib.widgets.widget import Widget
 
 ALPHA, MOST_STEPS = 0.1, 6
 WAVES = ((3.0, -1.0), (2.0, 0.9), (1.5, 0.2))  # the (amplitude, phase) of each task

@@ -28,7 +28,7 @@ class Widget:
     def html(self) -> str:
         """The element, its data and its code."""
         name = self.script.removesuffix(".js")
-        code = (files("metalib.widgets") / self.script).read_text(encoding="utf-8")
+        code = (files("metalib.figures.widgets") / self.script).read_text(encoding="utf-8")
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
         alt = html.escape(self.alt)
         return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}"></div>\n'

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
-from metalib.learner import Learner, TaskState, choose_map
-from metalib.parallel import over_tasks
-from metalib.runtime import device_of, progress
+from metalib.fast.parallel import over_tasks
+from metalib.learner import Learner, TaskState, choose_map, device_of
+from metalib.progress import progress
 from metalib.tasks import Tasks
 
 

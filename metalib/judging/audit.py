@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metalib.evaluate import Score, meta_test
-from metalib.metric import PixelFloor
+from metalib.judging.evaluate import Score, meta_test
+from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot
 
 

@@ -1,12 +1,12 @@
 """One meta-gradient, five ways: a plain loop, the fast block in a loop, in threads, under vmap, and compiled (Linux).
 
-    python recipes/ways.py                       # about 4 minutes on 2 quiet processors, most of it compiling
-    python recipes/ways.py --problems sinusoid --rounds 3
+    python -m bench.ways                       # about 4 minutes on 2 quiet processors, most of it compiling
+    python -m bench.ways --problems sinusoid --rounds 3
 
-Two of the benchmark's rows (recipes/bench_rows.py): MAML with a small perceptron on sine waves, and with Conv4 on
+Two of the benchmark's rows (bench/rows.py): MAML with a small perceptron on sine waves, and with Conv4 on
 glyphs. Each way runs in a process of its own, which checks its gradient against plain autograd in float64 and measures
 its first step, the steps after it, and its peak memory. Beside them stands what the machine can do: float32 matrix
-products, and copies. (On a GPU: recipes/gpu.py.)
+products, and copies. (On a GPU: bench/gpu.py.)
 
 Writes results/ways.json, from which chapter 6 draws the figure that one remembers.
 """
@@ -23,12 +23,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench_machine import CORES, PeakMemory, Usage, disturbed, matrix_gflops
-from bench_rows import ROWS, draw, error, flops, metalib_net, reference, standard_net, start
-from record import write
 
+from bench.machine import CORES, PeakMemory, Usage, disturbed, matrix_gflops
+from bench.rows import ROWS, draw, error, flops, metalib_net, reference, standard_net, start
 from metalib import MAML, meta_gradient
-from metalib.runtime import keep_memory
+from metalib.fast.memory import keep_memory
+from recipes.record import ROOT, write
 
 PROBLEMS = {"sinusoid": "sinusoid", "Conv4": "5-way 1-shot"}  # name -> row of the benchmark
 WAYS = {  # name -> (threads, options of meta_gradient); None is PyTorch's own layers and plain autograd
@@ -61,9 +61,10 @@ def main() -> None:
 
 def ask(problem: str, way: str, rounds: int) -> dict[str, Any]:
     """One way in a process of its own; what fails (no compiler, say) is recorded as failed."""
-    command = [sys.executable, __file__, "--one", problem, way, "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "bench.ways", "--one", problem, way, "--rounds", str(rounds)]
     try:
-        done = subprocess.run(command, env=os.environ | FRESH, capture_output=True, text=True, timeout=SLOWEST)
+        done = subprocess.run(command, env=os.environ | FRESH, cwd=ROOT, capture_output=True, text=True,
+                              timeout=SLOWEST)
     except subprocess.TimeoutExpired:
         return {"failed": f"longer than {SLOWEST} s"}
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or [f"exit {done.returncode}"]

@@ -1,8 +1,8 @@
 """What a meta-gradient costs: metalib beside other libraries and plain PyTorch, in one interleaved run (Linux).
 
     make bench                                           installs the peers into .venv, then runs this
-    python recipes/bench.py                              everything: about 11 minutes on 2 quiet processors
-    python recipes/bench.py --rows "5-way 1-shot" --quick
+    python -m bench                              everything: about 11 minutes on 2 quiet processors
+    python -m bench --rows "5-way 1-shot" --quick
 
 Every implementation lives in its own process and is asked for one step in turn, in rotating order, so that whatever the
 machine does meets all of them. First, each gradient is compared with the same float64 reference; one that is wrong ends
@@ -26,13 +26,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench_machine import CORES, Usage, disturbed
-from bench_report import compare, report, update
-from bench_rows import ROWS, Row, flops
-from bench_sampling import SAMPLERS
-from bench_worker import EXACT, HERE, Worker
-from peers import COMPILED, PEERS, takes_part, version
-from record import ROOT, write
+
+from bench.machine import CORES, Usage, disturbed
+from bench.peers import COMPILED, PEERS, takes_part, version
+from bench.report import compare, report, update
+from bench.rows import ROWS, Row, flops
+from bench.sampling import SAMPLERS
+from bench.worker import EXACT, Worker
+from recipes.record import ROOT, write
 
 STOCK = "metalib, stock allocator"
 
@@ -181,7 +182,7 @@ def opened(asked: dict[str, Worker], what: dict[str, Any], layouts: dict[str, bo
 @contextmanager
 def spinning() -> Iterator[None]:
     """One other busy process."""
-    process = subprocess.Popen([sys.executable, str(HERE.with_name("bench_machine.py")), "spin"])
+    process = subprocess.Popen([sys.executable, "-m", "bench.machine", "spin"], cwd=ROOT)
     try:
         yield
     finally:

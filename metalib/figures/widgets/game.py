@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from metalib.episode import Episode
+from metalib.figures.widgets.widget import Widget
 from metalib.learner import Learner
-from metalib.widgets.widget import Widget
 
 
 def picks(learner: Learner, rounds: Episode) -> Tensor:

@@ -1,7 +1,7 @@
 """What a second-order meta-step costs on an accelerator, and which map, precision and compilation it should use.
 
-    python recipes/gpu.py                        # the first CUDA device; compiling takes most of the time
-    python recipes/gpu.py --device cpu --tiny    # the same code on small sizes, as the tests run it
+    python -m bench.gpu                        # the first CUDA device; compiling takes most of the time
+    python -m bench.gpu --device cpu --tiny    # the same code on small sizes, as the tests run it
 
 MAML with Conv4, 5-way 1-shot with 15 queries a class: T tasks and J inner steps, by a loop over tasks, by vmap, and by
 vmap compiled; in float32, TF32 and bfloat16. Each gradient's error is measured against plain autograd in float64, each
@@ -22,10 +22,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench_rows import Row, draw, error, metalib_net, reference, standard_net, start
-from record import device_name, write
 
+from bench.rows import Row, draw, error, metalib_net, reference, standard_net, start
 from metalib import MAML, meta_gradient
+from recipes.record import device_name, write
 
 MAPS = ("loop", "vmap", "compiled")
 PRECISIONS = ("float32", "tf32", "bf16")

@@ -8,9 +8,13 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from metalib.audit import audit
-from metalib.evaluate import Score
-from metalib.runtime import seeded
+import torch
+from torch import Tensor
+
+from metalib.episode import Episode
+from metalib.functional import seeded
+from metalib.judging.audit import audit
+from metalib.judging.evaluate import Score
 from metalib.tasks import FewShot, Tasks
 
 
@@ -52,10 +56,9 @@ class Log:
         """Pictures of the first of `episodes` tasks drawn with this seed, and the audit, if the tasks are few-shot."""
         if self.writer is None or not isinstance(tasks, FewShot):
             return
-        from metalib import plot  # which knows History, and so the trainer, which knows this module
-
         first = tasks.sample(episodes, generator=seeded(seed))
-        self.writer.add_figure(f"episodes/{part}", [plot.episode(first, t) for t in range(min(3, episodes))], 0)
+        sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
+        self.writer.add_images(f"episodes/{part}", sheets, 0)
         text = str(audit(tasks, seed=seed)).splitlines()
         self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
 
@@ -84,3 +87,13 @@ class Log:
         if self.writer is not None:
             self.writer.close()
             self.writer = None
+
+
+def _sheet(task: Episode, queries: int = 5) -> Tensor:
+    """One picture of a task (C, H', W'): a row a class, its support, a white gap, some of its queries; ink dark."""
+    (sx, sy, way), (qx, qy, _) = task
+    support, query = (torch.stack([x[y == n][:most] for n in range(way)])  # (N, K, C, H, W)
+                      for x, y, most in ((sx, sy, None), (qx, qy, queries)))
+    gap = torch.zeros_like(support[:, :1, ..., :2])
+    rows = [torch.cat([*part.unbind(1)], -1) for part in (support, gap, query)]  # (N, C, H, K W)
+    return 1 - torch.cat([*torch.cat(rows, -1)], -2).cpu().float()

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._functorch.utils import unwrap_dead_wrappers
 
+from metalib.fast.thin import THIN, patch_moments, pooled_products
 from metalib.functional import transformed
-from metalib.thin import THIN, patch_moments, pooled_products
 
 NORMS = ("batch", "layer", "instance", "group", None)
 

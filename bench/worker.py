@@ -18,17 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import peers
 import torch
-from bench_machine import KEEP_MEMORY, PeakMemory, matrix_gflops
-from bench_rows import Row, draw, error, reference, standard_net, start
-from bench_sampling import episodes_per_second
-from peers import Step
 
+from bench import peers
+from bench.machine import KEEP_MEMORY, PeakMemory, matrix_gflops
+from bench.peers import Step
+from bench.rows import Row, draw, error, reference, standard_net, start
+from bench.sampling import episodes_per_second
 from metalib import Data, Episode
-from metalib.runtime import keep_memory
+from metalib.fast.memory import keep_memory
+from recipes.record import ROOT
 
-HERE = Path(__file__).resolve()
 EXACT = 1e-9  # float64: what every implementation must reach on the row's first task
 FLOAT32 = 0.05  # float32, least tolerance: one ReLU or maximum that falls the other way moves a gradient that far
 
@@ -40,7 +40,7 @@ class Worker:
         self.name, self.log = name, tempfile.TemporaryFile("w+")
         keep = KEEP_MEMORY if keep_memory else {}
         stock = {k: v for k, v in os.environ.items() if k not in KEEP_MEMORY and k != "OMP_NUM_THREADS"}
-        self.process = subprocess.Popen([sys.executable, str(HERE), name], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([sys.executable, "-m", "bench.worker", name], cwd=ROOT, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=self.log, text=True, env=stock | keep)
 
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:

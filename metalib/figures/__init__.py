@@ -1,0 +1,1 @@
+"""What the book draws: plots, source listings, and figures that move."""

@@ -1,0 +1,1 @@
+"""The families, one a file: each is two functions, `adapt` and `predict`, and a loss."""

@@ -1,0 +1,52 @@
+"""The toy of the field: sine waves."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metalib.episode import Data, Episode
+
+
+class Sinusoids:
+    """Regression tasks y = A sin(x + b): the toy of Finn et al. (2017), section 5.1.
+
+        A ~ U(amplitude),  b ~ U(phase),  x ~ U(-5, 5);    x and y (T, K, 1) in float64
+
+    Args:
+        shot: K, support points.
+        query: Q, query points.
+        amplitude: the range of A.
+        phase: the range of b, in radians.
+        dtype: float64 by default, so that toy results agree across machines.
+    """
+
+    def __init__(self, shot: int = 10, query: int = 10, *, amplitude: tuple[float, float] = (0.1, 5.0),
+                 phase: tuple[float, float] = (0.0, math.pi), dtype: torch.dtype = torch.float64) -> None:
+        if min(shot, query) < 1:
+            raise ValueError(f"shot={shot}, query={query}: each must be at least 1")
+        self.shot, self.query, self.amplitude, self.phase, self.dtype = shot, query, amplitude, phase, dtype
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Episode:
+        """n tasks on the CPU."""
+        A, b = self.sample_functions(n, generator=generator)
+        x = 10 * torch.rand(n, self.shot + self.query, 1, generator=generator, dtype=torch.float64) - 5
+        return self.episode(A, b, x[:, :self.shot], x[:, self.shot:])
+
+    def sample_functions(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(A, b) of n tasks, each (T,)."""
+        u = torch.rand(2, n, generator=generator, dtype=torch.float64)
+        (a0, a1), (b0, b1) = self.amplitude, self.phase
+        return a0 + (a1 - a0) * u[0], b0 + (b1 - b0) * u[1]
+
+    def episode(self, A: Tensor, b: Tensor, support_x: Tensor, query_x: Tensor) -> Episode:
+        """The episode of given functions at given inputs (T, M, 1): noise-free targets."""
+        def data(x: Tensor) -> Data:
+            return Data(x.to(self.dtype), (A[:, None, None] * torch.sin(x + b[:, None, None])).to(self.dtype))
+
+        return Episode(data(support_x), data(query_x))
+
+    def __repr__(self) -> str:
+        return f"Sinusoids(shot={self.shot}, query={self.query})"
