@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from metalib.episode import Episode
+from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
+from metalib.judging.overlap import shared_episodes
 from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot
 
@@ -28,6 +32,8 @@ class Audit:
         label_bias: how far labels are from independent of classes, in standard errors (below 5: nothing seen).
         episodes: how many episodes were audited.
         score: the result that the audit belongs to.
+        shared_episodes: how many of the score's episodes (of the audited ones without a score) were drawn in training
+            too; None if no training was given.
     """
 
     way: int
@@ -44,11 +50,14 @@ class Audit:
     label_bias: float
     episodes: int
     score: Score | None = None
+    shared_episodes: int | None = None
 
     @property
     def passed(self) -> bool:
-        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors)."""
-        return self.shared_images == 0 and self.repeated_classes == 0 and self.label_bias < 5
+        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors), and
+        no test episode that training has seen."""
+        return (self.shared_images == 0 and self.repeated_classes == 0 and self.label_bias < 5
+                and not self.shared_episodes)
 
     def __str__(self) -> str:
         lines = [f"{self.way}-way {self.shot}-shot, {self.query} queries per class, chance {100 * self.chance:.1f} %",
@@ -58,12 +67,15 @@ class Audit:
                  f"{self.repeated_classes} repeated classes, {self.twin_images} pixel-identical pairs",
                  f"labels independent of classes: {'yes' if self.label_bias < 5 else 'NO'} "
                  f"(largest bias {self.label_bias:.1f} standard errors)"]
+        if self.shared_episodes is not None:
+            lines.append(f"test episodes that training has seen: {self.shared_episodes}")
         if self.score is not None:
             lines.append(f"result: {self.score}, seed {self.score.seed}, episodes {self.score.digest}")
         return "\n".join([*lines, "audit passed" if self.passed else "AUDIT FAILED"])
 
 
-def audit(tasks: FewShot, score: Score | None = None, *, episodes: int = 200, seed: int = 0) -> Audit:
+def audit(tasks: FewShot, score: Score | None = None, *, episodes: int = 200, seed: int = 0,
+          training: Iterable[Episode] | None = None) -> Audit:
     """Look at a task distribution the way a sceptical reader would.
 
     Args:
@@ -71,11 +83,12 @@ def audit(tasks: FewShot, score: Score | None = None, *, episodes: int = 200, se
         score: the result to print with it.
         episodes: how many episodes to inspect.
         seed: of those episodes.
+        training: the meta-batches of training, from `training_episodes(tasks, config)`, to look for the test's among.
 
     Returns:
         An `Audit`; print it, or assert its `passed`.
     """
-    classes, examples = tasks.sample_indices(episodes, generator=torch.Generator().manual_seed(seed))
+    classes, examples = tasks.sample_indices(episodes, generator=seeded(seed))
     bank, K = tasks.images, tasks.shot
     rows = bank.starts.cpu()[classes][..., None] + examples  # (T, N, K+Q)
     support, query = rows[..., :K].flatten(1), rows[..., K:].flatten(1)
@@ -83,10 +96,12 @@ def audit(tasks: FewShot, score: Score | None = None, *, episodes: int = 200, se
     content = _content_ids(bank.images)
     twins = (content[support][:, :, None] == content[query][:, None, :]) & ~shared
     base = bank.base.cpu()[classes].sort(1).values
+    n, first = (score.n, score.seed) if score is not None and score.seed is not None else (episodes, seed)
+    seen = None if training is None else shared_episodes(tasks, training, episodes=n, seed=first)
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.images), bank.digest(), 1 / tasks.way,
                  meta_test(PixelFloor(), tasks, episodes, seed), int(shared.sum()), int(twins.sum()),
                  int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
-                 episodes, score)
+                 episodes, score, seen)
 
 
 def _content_ids(images: Tensor) -> Tensor:
