@@ -98,7 +98,7 @@ class Moments(torch.autograd.Function):
         d mean / d z = 1 / n,        d var / d z = (2 / n) (z - mean),        n = M H W
 
     Two passes, because `mean` and `sum` add up in a tree, in any memory layout: both moments are right to 2e-7 in
-    float32. With channels innermost on a CPU, `torch.batch_norm_update_stats` goes over z once, in half the time, but is
+    float32. With channels innermost on a CPU, `torch.batch_norm_update_stats` reads z once, in half the time, but is
     ever further off as n grows (2e-5 at n = 58,800), and `torch.var_mean` takes twenty times as long.
     """
 

@@ -33,12 +33,12 @@ def patch_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         the patches (M, H * W, D), and the mean and the variance of z (C,).
     """
-    patches = F.unfold(x, 3, padding=1).mT.contiguous()  # (M, H W, D)
+    patches = F.unfold(x, 3, padding=1).transpose(1, 2).contiguous()  # (M, H W, D)
     exact = torch.float32 if x.device.type == "mps" else torch.float64
     p, w = patches.to(exact), weight.flatten(1).to(exact)  # (M, H W, D), (C, D)
     mu = p.mean((0, 1))
     centred = p - mu
-    S = (centred.mT @ centred).mean(0) / p.shape[1]
+    S = (centred.transpose(1, 2) @ centred).mean(0) / p.shape[1]
     return patches, (w @ mu).to(x.dtype), ((w @ S) * w).sum(1).to(x.dtype)
 
 
