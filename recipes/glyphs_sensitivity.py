@@ -3,8 +3,8 @@
     python recipes/glyphs_sensitivity.py rates     # outer rate: MAML, ProtoNet and Pretrained at equal compute
     python recipes/glyphs_sensitivity.py testing   # inner rate and inner steps, at test time, of glyphs-maml.pt
 
-Each writes results/glyphs-sensitivity-PART.json. Compute is counted in image passes: one image forward and backward
-through the network. An inner step that is differentiated counts twice.
+Each writes results/glyphs-sensitivity-PART.json (--force replaces it; --resume FILE continues). Compute is counted in
+image passes: one image forward and backward through the network. An inner step that is differentiated counts twice.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 
 import torch
-from record import ROOT, Stopwatch, score_fields, write
+from record import Work, checkpoint, options, score_fields
 
 from metalib import (
     MAML,
     Classify,
+    ClassImages,
     FewShot,
     Learner,
     Pretrained,
@@ -34,7 +35,7 @@ PASSES, CHANNELS = 28_000, 16  # chapter 5 trains live with these
 RATES = (1e-3, 4e-3, 1.6e-2)
 
 
-def run(images, name: str, lr: float) -> Learner:
+def run(images: ClassImages, name: str, lr: float) -> Learner:
     """Train one learner on PASSES image passes: the learner of chapter 5's live runs."""
     torch.manual_seed(0)
     train = images.split("train")
@@ -51,37 +52,44 @@ def run(images, name: str, lr: float) -> Learner:
     return learner
 
 
-def rates(images, val: FewShot) -> dict[str, object]:
-    rows = []
+def rates(images: ClassImages, val: FewShot, work: Work) -> dict[str, object]:
+    rows: list[dict[str, object]] = []
     for name in ("maml", "protonet", "pretrained"):
         for lr in RATES:
-            learner = run(images, name, lr)
-            for head in ("centroid", "linear") if name == "pretrained" else (None,):
-                if head:
-                    learner.head = head
-                score = meta_test(learner, val, 60)
-                rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(score)})
-                print(rows[-1], flush=True)
+            rows += work.part(f"{name} {lr}", lambda: scores(run(images, name, lr), name, lr, val))  # noqa: B023
+            print(rows[-1], flush=True)
     return {"image_passes": PASSES, "channels": CHANNELS, "rows": rows}
 
 
-def testing(images, val: FewShot) -> dict[str, object]:
-    learner, rows = load(ROOT / "results" / "checkpoints" / "glyphs-maml.pt"), []
+def scores(learner: Learner, name: str, lr: float, val: FewShot) -> list[dict[str, object]]:
+    """On validation tasks; Pretrained with either head."""
+    rows = []
+    for head in ("centroid", "linear") if name == "pretrained" else (None,):
+        if head:
+            learner.head = head
+        rows.append({"learner": name, "lr": lr, "head": head, "val": score_fields(meta_test(learner, val, 60))})
+    return rows
+
+
+def testing(images: ClassImages, val: FewShot, work: Work) -> dict[str, object]:
+    learner, rows = load(checkpoint("glyphs-maml")), []
     for inner_lr in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
         learner.inner_lr = inner_lr
-        rows.append({"inner_lr": inner_lr, "path": [score_fields(s) for s in meta_test_path(learner, val, 5, 40)]})
-        print(inner_lr, *rows[-1]["path"], sep="\n  ", flush=True)
+        path = work.part(str(inner_lr), lambda: [score_fields(s) for s in meta_test_path(learner, val, 5, 40)])
+        rows.append({"inner_lr": inner_lr, "path": path})
+        print(inner_lr, *path, sep="\n  ", flush=True)
     return {"checkpoint": "results/checkpoints/glyphs-maml.pt", "rows": rows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("rates", "testing"))
-    part = parser.parse_args().part
+    options(parser)
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    images, watch = glyphs(), Stopwatch()
-    result = {"rates": rates, "testing": testing}[part](images, FewShot(images.split("val")))
-    write(f"glyphs-sensitivity-{part}", {**watch.read(), "seed": 0, "split": "glyphs, validation scripts", **result})
+    work, images = Work(f"glyphs-sensitivity-{args.part}", args), glyphs()
+    result = {"rates": rates, "testing": testing}[args.part](images, FewShot(images.split("val")), work)
+    work.write({**work.spent(), "seed": 0, "split": "glyphs, validation scripts", **result})
 
 
 if __name__ == "__main__":

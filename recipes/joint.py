@@ -1,6 +1,6 @@
 """What an update without an inner loop learns on tasks that conflict, against MAML at equal compute, over five seeds.
 
-    OMP_NUM_THREADS=1 python recipes/joint.py
+    OMP_NUM_THREADS=1 python recipes/joint.py --force    # replaces what is there; --resume runs/joint continues
 
 Needs no network and about three CPU-minutes. Writes results/joint.json, which chapter 4 shows.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from record import Stopwatch, score_fields, write
+from record import Work, options, score_fields, settings
 
 from metalib import MAML, Sinusoids, TrainConfig, meta_test, meta_test_path, meta_train, mlp
 
@@ -43,24 +43,31 @@ def tune(learner: MAML) -> None:
     learner.inner_lr = min(RATES, key=error)
 
 
+def run(J: int, updates: int, seed: int) -> dict[str, object]:
+    """Train, tune, test."""
+    learner = train(J, updates, seed)
+    tune(learner)
+    scores = meta_test_path(learner, Sinusoids(shot=10, query=100), max(SHOWN), episodes=600, seed=0)
+    return {"alpha": learner.inner_lr, "scores": {str(j): score_fields(scores[j]) for j in SHOWN}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=1000, help="meta-iterations of MAML; joint training: 4 times")
+    options(parser)
     args = parser.parse_args()
 
     torch.set_num_threads(1)
-    runs, watch = [], Stopwatch()
+    runs, work = [], Work("joint", args)
     for seed in range(args.seeds):
         for name, J, updates in (("joint", 0, 4 * args.iterations), ("maml", 1, args.iterations)):
-            learner = train(J, updates, seed)
-            tune(learner)
-            scores = meta_test_path(learner, Sinusoids(shot=10, query=100), max(SHOWN), episodes=600, seed=0)
-            runs.append({"name": name, "seed": seed, "updates": updates, "alpha": learner.inner_lr,
-                         "scores": {str(j): score_fields(scores[j]) for j in SHOWN}})
-            print(name, seed, learner.inner_lr, *(f"{j}: {scores[j]}" for j in SHOWN), sep="  ")
-    write("joint", {"network": "mlp(1, (40, 40), 1, activation='tanh'), float64", "shot": 10, "query": 10,
-                    "meta_batch": 10, "rates": RATES, "config": vars(args), **watch.read(), "runs": runs})
+            found = work.part(f"{name} {seed}", lambda: run(J, updates, seed))  # noqa: B023 (used at once)
+            runs.append({"name": name, "seed": seed, "updates": updates, **found})
+            print(name, seed, found["alpha"], *(f"{j}: {s['text']}" for j, s in found["scores"].items()), sep="  ",
+                  flush=True)
+    work.write({"network": "mlp(1, (40, 40), 1, activation='tanh'), float64", "shot": 10, "query": 10,
+                "meta_batch": 10, "rates": RATES, "config": settings(args), **work.spent(), "runs": runs})
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
-from record import ROOT, Stopwatch, score_fields, write
+from record import ROOT, Work, checkpoint, options, score_fields, settings
 
 from metalib import (
     MAML,
@@ -46,7 +45,6 @@ from metalib import (
     omniglot,
     process_group,
     rank,
-    save,
 )
 from metalib.fast.memory import keep_memory
 from metalib.tasks import Tasks
@@ -68,44 +66,43 @@ def main() -> None:
         return evaluate(name_of(args) if args.learner else "omniglot-*")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    images = omniglot("vinyals", rotations=True)
-    val, test = (FewShot(images.split(part), args.way, args.shot, 15) for part in ("val", "test"))
     name = name_of(args)
-    folder = ROOT / "results" / "checkpoints"
-    if args.checkpoint:  # trained in another setting, tested in this one
-        source = args.checkpoint
-        learner, trained = load(folder / source), {}
-    else:
-        source = f"{name}.pt"
-        learner, trained = train(args, images.split("train"), val)
+    own = None if args.checkpoint else checkpoint(name)  # the file that this run will save
+    images = omniglot("vinyals", rotations=True)
+    work = Work(name, args, *([own] if own else []))
+    val, test = (FewShot(images.split(part), args.way, args.shot, 15) for part in ("val", "test"))
+    if own:
+        learner, trained = train(args, images.split("train"), val, work)
         if rank() != 0:  # of torchrun's processes, which all have the same learner now, one tests and writes
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        save(learner, folder / source)
+    else:  # trained in another setting, tested in this one
+        learner, trained = load(ROOT / "results" / "checkpoints" / args.checkpoint), {}
     # One query at a time passes the support along with every query: fewer tasks, so that it does not take hours.
-    few = min(1000, 600_000 // (15 * args.way * (args.way * args.shot + 1)))
-    scores = {"test": meta_test(learner, test, 1000, steps=args.test_steps),
-              "test_non_transductive": meta_test(learner, test, few, steps=args.test_steps, transductive=False),
-              "floor": meta_test(PixelFloor(), test, 1000)}
-    for key, score in scores.items():
-        print(f"{key}: {score}", flush=True)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    write(name, {**trained, "learner": args.learner, "way": args.way, "shot": args.shot, "query": 15,
-                 "seed": args.seed, "split": "vinyals", "checkpoint": source, "config": settings,
-                 **{k: score_fields(s) for k, s in scores.items()}})
+    few = min(args.episodes, 600_000 // (15 * args.way * (args.way * args.shot + 1)))
+    asked = {"test": lambda: meta_test(learner, test, args.episodes, steps=args.test_steps),
+             "test_non_transductive": lambda: meta_test(learner, test, few, steps=args.test_steps, transductive=False),
+             "floor": lambda: meta_test(PixelFloor(), test, args.episodes)}
+    scores = {}
+    for key, score in asked.items():
+        scores[key] = work.part(key, lambda: score_fields(score()))  # noqa: B023 (used at once)
+        print(f"{key}: {scores[key]['text']}", flush=True)
+    work.write({**trained, "learner": args.learner, "way": args.way, "shot": args.shot, "query": 15, "seed": args.seed,
+                "split": "vinyals", "checkpoint": own.name if own else args.checkpoint, "config": settings(args),
+                **scores}, {own: learner} if own else {})
 
 
-def train(args: argparse.Namespace, images: ClassImages, val: FewShot) -> tuple[Learner, dict[str, Any]]:
+def train(args: argparse.Namespace, images: ClassImages, val: FewShot,
+          work: Work) -> tuple[Learner, dict[str, Any]]:
     """The trained learner, and what its training took."""
     learner, tasks = build(args, images)
     config = TrainConfig(iterations=args.iterations, meta_batch=args.meta_batch, lr=args.lr, schedule="cosine", clip=10,
                          seed=args.seed, val_every=max(args.iterations // 5, 1), val_episodes=args.val_episodes,
-                         checkpoint=args.resume)
-    watch = Stopwatch()
+                         checkpoint=work.state())
     with process_group():
         history, processes = meta_train(learner, tasks, config, val), world_size()
-    time = {**watch.read(), "processes": processes}
+    time = {}
     if rank() == 0:
+        time = {**work.part("time", work.spent), "processes": processes}
         print(history, time, flush=True)
     return learner, {**time, "history": str(history), "image_passes": image_passes(args)}
 
@@ -125,6 +122,8 @@ def evaluate(pattern: str) -> None:
 
 def name_of(args: argparse.Namespace) -> str:
     """The name of a result: omniglot-LEARNER-NwKs, and what is unusual about it."""
+    if args.name:
+        return args.name
     return (f"omniglot-{args.learner}-{args.way}w{args.shot}s" + ("-zero" if args.zero_head else "")
             + (f"-seed{args.seed}" if args.seed else ""))
 
@@ -167,10 +166,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--val-episodes", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1, help="tasks at a time, and threads within an operator")
-    parser.add_argument("--resume", type=Path, help="file for the training state; continues from it if it exists")
+    parser.add_argument("--episodes", type=int, default=1000, help="test tasks")
+    parser.add_argument("--name", help="of the files in results/; by default it is made from the settings")
     parser.add_argument("--zero-head", action="store_true", help="MAML only: an inner loop begins with a head of zeros")
     parser.add_argument("--checkpoint", help="do not train: test this file of results/checkpoints in this setting")
     parser.add_argument("--evaluate", action="store_true", help="only confirm the recorded score")
+    options(parser)
     for key in sorted({key for defaults in DEFAULTS.values() for key in defaults}):
         parser.add_argument(f"--{key.replace('_', '-')}", type=float if "lr" in key else int)
     args = parser.parse_args()
