@@ -14,6 +14,7 @@ import argparse
 import copy
 
 import torch
+from cost import passes
 from record import Work, checkpoint, options, score_fields, settings
 
 from metalib import (
@@ -61,6 +62,7 @@ def main() -> None:
     work.write({
         **time, "learner": "maml", "way": 5, "shot": 1, "query": 15, "seed": args.seed, "split": "glyphs, by script",
         "bank": images.digest(),
+        "image_passes": 4 * args.iterations * passes(5, 5 * args.query, steps=args.steps),
         "config": settings(args), "history": str(history), "chosen": history.chosen,
         "best_iteration": history.best_iteration,
         "validations": [[i, round(mean, 5), round(ci, 5)] for i, mean, ci in history.validations],

@@ -1,10 +1,10 @@
 """How MAML's accuracy on glyphs depends on its rates and steps. Every number is on validation scripts, none on test.
 
-    python recipes/glyphs_sensitivity.py rates     # outer rate: MAML, ProtoNet and Pretrained at equal compute
-    python recipes/glyphs_sensitivity.py testing   # inner rate and inner steps, at test time, of glyphs-maml.pt
+    python recipes/glyphs_sensitivity.py rates --force     # outer rate: MAML, ProtoNet and Pretrained at equal compute
+    python recipes/glyphs_sensitivity.py testing --force   # inner rate and steps, at test time, of glyphs-maml.pt
 
-Each writes results/glyphs-sensitivity-PART.json (--force replaces it; --resume FILE continues). Compute is counted in
-image passes: one image forward and backward through the network. An inner step that is differentiated counts twice.
+Each replaces results/glyphs-sensitivity-PART.json (without --force: refuses to; --resume FILE continues). Compute is
+counted in image passes, one image forward and backward through the network, by the formula of cost.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 import torch
+from cost import passes
 from record import Work, checkpoint, options, score_fields
 
 from metalib import (
@@ -31,7 +32,10 @@ from metalib import (
     meta_train,
 )
 
-PASSES, CHANNELS = 28_000, 16  # chapter 5 trains live with these
+WAY, SHOT, QUERY, CHANNELS = 5, 1, 5, 16
+COST = {"maml": 4 * passes(WAY * SHOT, WAY * QUERY, steps=1),  # passes of a meta-iteration: 4 tasks,
+        "protonet": passes(WAY * SHOT, WAY * QUERY, steps=1, order=1), "pretrained": 64}  # one task, a batch
+PASSES = 200 * COST["maml"]  # chapter 5 trains its MAML live for 200 meta-iterations, and its rivals as long
 RATES = (1e-3, 4e-3, 1.6e-2)
 
 
@@ -40,15 +44,15 @@ def run(images: ClassImages, name: str, lr: float) -> Learner:
     torch.manual_seed(0)
     train = images.split("train")
     if name == "maml":
-        learner, tasks = MAML(conv4(5, channels=CHANNELS), inner_lr=0.4, steps=1), FewShot(train, query=5)
-        T, passes = 4, 2 * 5 + 25
+        learner, tasks = MAML(conv4(WAY, channels=CHANNELS), inner_lr=0.4, steps=1), FewShot(train, WAY, SHOT, QUERY)
     elif name == "protonet":
-        learner, tasks, T, passes = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, query=5), 1, 5 + 25
+        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, WAY, SHOT, QUERY)
     else:
         learner = Pretrained(conv4(channels=CHANNELS), classes=len(train))
-        tasks, T, passes = Classify(train, batch=64), 1, 64
-    iterations = PASSES // (T * passes)
-    meta_train(learner, tasks, TrainConfig(iterations=iterations, meta_batch=T, lr=lr, schedule="cosine", clip=10))
+        tasks = Classify(train, batch=COST["pretrained"])
+    config = TrainConfig(iterations=PASSES // COST[name], meta_batch=4 if name == "maml" else 1, lr=lr,
+                         schedule="cosine", clip=10)
+    meta_train(learner, tasks, config)
     return learner
 
 

@@ -15,6 +15,7 @@ import argparse
 from typing import Any
 
 import torch
+from cost import passes
 from record import Work, checkpoint, options
 from torch import Tensor
 from torch.func import vmap
@@ -37,6 +38,7 @@ from metalib import (
 )
 
 LRS, CHANNELS = (1e-3, 3e-3, 1e-2), 16
+BATCH = passes(20 * 1, 20 * 5, steps=1, order=1)  # 120 images: ProtoNet's task is 20-way 1-shot with 5 queries
 NAMES = ("protonet", "pretrained")
 
 
@@ -86,7 +88,7 @@ def main() -> None:
     work.write({
         **work.spent(), "way": 5, "shot": 1, "query": 15, "episode_seed": 0, "episodes": n,
         "digest": meta_test(PixelFloor(), tasks, n).digest, "bank": test.digest(), "channels": CHANNELS,
-        "iterations": args.iterations, "images_per_iteration": 120,
+        "iterations": args.iterations, "images_per_iteration": BATCH,
         "tuning": tuning, "validation": validation,
         "protocols": protocols, "seeds": seeds, "scripts": scripts,
         "validation_scripts": sorted(set(val.groups)), "unit": "correct queries of 75, task by task"},
@@ -98,9 +100,9 @@ def fit(name: str, seed: int, lr: float, iterations: int, train: ClassImages,
     """(trained learner, its validation accuracy): the better of two checkpoints on validation scripts."""
     torch.manual_seed(seed)
     if name == "protonet":
-        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5)  # 120 images
+        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5)
     else:
-        learner, tasks = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, 120)
+        learner, tasks = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, BATCH)
     config = TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", clip=10, seed=seed,
                          val_every=max(iterations // 2, 1), val_episodes=100,
                          checkpoint=work.state(f"{name}-{seed}-{lr}"))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 import torch
+from cost import passes
 from record import Work, checkpoint, options, score_fields, settings
 
 from metalib import FewShot, PixelFloor, ProtoNet, TrainConfig, conv4, glyphs, meta_test, meta_train
@@ -47,6 +48,7 @@ def main() -> None:
               "game_floor": meta_test(PixelFloor(), game, args.episodes, transductive=False)}
     print(history, time, *(f"{key}: {score}" for key, score in scores.items()), sep="\n")
     work.write({**time, "learner": "ProtoNet(conv4(channels=32))", "way": 5, "shot": 1, "query": 15, "seed": args.seed,
+                "image_passes": args.iterations * passes(args.train_way, 5 * args.train_way, steps=1, order=1),
                 "split": "glyphs, scripts held out", "bank": test.images.digest(), "config": settings(args),
                 "history": str(history), **{key: score_fields(score) for key, score in scores.items()}},
                {checkpoint("play-protonet"): learner})

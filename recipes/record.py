@@ -95,7 +95,7 @@ class Work:
             self.notes = self.parts / "parts.json"
             if self.notes.exists():
                 self._continue(json.loads(self.notes.read_text(encoding="utf-8")))
-            atexit.register(self._keep)
+            atexit.register(self._leave)
         self.earlier = self.kept["spent"]
         self.kept["commits"].append(COMMIT)
         self._keep()
@@ -131,10 +131,13 @@ class Work:
         starts = {"starts": self.kept["commits"]} if len(self.kept["commits"]) > 1 else {}
         path = write(self.name, {**starts, **fields})
         if self.file:
-            atexit.unregister(self._keep)
             self.file.unlink(missing_ok=True)
             shutil.rmtree(self.parts)
         return path
+
+    def _leave(self) -> None:
+        if self.parts.is_dir():  # not after `write`
+            self._keep()
 
     def _keep(self) -> None:
         if self.file and rank() == 0:
@@ -203,4 +206,6 @@ def device_name(device: str | torch.device = "cpu") -> str:
     """What the numbers were measured on."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name()
+    if torch.device(device).type != "cpu":
+        return f"{device} of {platform.machine()}"
     return f"CPU {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"

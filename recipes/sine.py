@@ -5,8 +5,8 @@
 Needs no network and about two CPU-minutes. Writes metalib/figures/widgets/sine.json (weights) and results/sine.json.
 
 A network 1-40-40-1 with tanh, float64, one thread, sine waves with 5 support points. "Equal compute" counts
-passes of one example through the network, forward and backward together. Per task, MAML with J inner steps takes
-J K of them to adapt, 2 J K for the Hessian-vector products that carry its gradient back through those steps, and
+passes of one example through the network, forward and backward together (cost.py). Per task, MAML with J inner steps
+takes J K of them to adapt, 2 J K for the Hessian-vector products that carry its gradient back through those steps, and
 Q on the query: 3 * 5 * 5 + 10 = 85. Joint training is the same learner with J = 0. It gets 85 query points, as
 many tasks and as many updates. The weights are rounded to float32, and scored as rounded.
 """
@@ -18,6 +18,7 @@ import json
 from typing import Any
 
 import torch
+from cost import passes
 from record import ROOT, Stopwatch, Work, options, score_fields, settings, stamp, write_text
 
 from metalib import MAML, Sinusoids, TrainConfig, meta_test_path, meta_train
@@ -25,7 +26,7 @@ from metalib.figures.widgets import sine
 
 WEIGHTS = ROOT / "metalib" / "figures" / "widgets" / "sine.json"
 K, Q, J, ALPHA = 5, 10, 5, 0.01
-PASSES = 3 * J * K + Q  # per task
+PASSES = passes(K, Q, steps=J)  # per task
 
 
 def main() -> None:
