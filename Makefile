@@ -1,8 +1,9 @@
-# make book | test | lab | notebooks | check | bench | clean        (README.md has the plain commands behind each)
+# make book | test | lab | notebooks | check | bench | records | clean        (README.md has the plain commands behind each)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH  ?= --output bench-here --force
 NB     ?= $(sort $(wildcard book/*.ipynb))
 # Strict: every stored text output is compared. Two notebooks at a time, one thread each: two threads each would fight.
 # Freed memory is kept for the next step (glibc; see metalib.fast.memory.keep_memory): the same numbers, sooner.
@@ -10,14 +11,15 @@ FAST   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 $(FAST) $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitize.cfg \
           --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=180 -p no:cacheprovider -n 2 --dist loadscope
 
-.PHONY: help venv book test unit notebook-test check lab notebooks bench clean
+.PHONY: help venv book test unit notebook-test check lab notebooks bench records clean
 help:
 	@echo "make book        build the pages        (_build/html/index.html)"
 	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
 	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
-	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 11 minutes)"
+	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 11 minutes; BENCH=--force for the committed record)"
+	@echo "make records     run the recipes whose records are older than a commit   (SINCE=abc1234; without it: continue)"
 	@echo "make clean       remove what was built (not .venv)"
 
 venv: $(STAMP)
@@ -60,7 +62,10 @@ bench: venv
 		CYTHON_FORCE_REGEN=1 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation \
 			--use-pep517 --config-settings=--global-option=build_ext learn2learn || \
 		echo "learn2learn could not be built here; the benchmark runs without it"; }
-	METALIB_QUIET=1 $(BIN)/python -m bench
+	METALIB_QUIET=1 $(BIN)/python -m bench $(BENCH)
+
+records: venv
+	$(BIN)/python tools/records.py $(if $(SINCE),--since $(SINCE)) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf _build build *.egg-info .pytest_cache .ruff_cache

@@ -1,8 +1,8 @@
 """What a meta-gradient costs: metalib beside other libraries and plain PyTorch, in one interleaved run (Linux).
 
-    make bench                                           installs the peers into .venv, then runs this
-    python -m bench                              everything: about 11 minutes on 2 quiet processors
-    python -m bench --rows "5-way 1-shot" --quick
+    make bench                    installs the peers into .venv, then runs this; writes results/bench-here.json
+    python -m bench --force       everything: about 11 minutes on 2 quiet processors; replaces results/bench-cpu.json
+    python -m bench --rows "5-way 1-shot" --quick --output mine
 
 Every implementation lives in its own process and is asked for one step in turn, in rotating order, so that whatever the
 machine does meets all of them. First, each gradient is compared with the same float64 reference; one that is wrong ends
@@ -33,12 +33,13 @@ from bench.report import compare, report, update
 from bench.rows import ROWS, Row, flops
 from bench.sampling import SAMPLERS
 from bench.worker import EXACT, Worker
-from recipes.record import ROOT, write
+from recipes.record import ROOT, claim, options, write
 
 STOCK = "metalib, stock allocator"
 
 def main() -> None:
     args = parse()
+    claim(args.output, args.force)
     versions = {name: version(name) for name in ("metalib", *PEERS)}
     with started(versions, args.rows) as (workers, missing), tempfile.TemporaryDirectory() as folder:
         pids = [w.process.pid for w in workers.values()]
@@ -208,6 +209,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round: whether it runs, not how fast it is")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement of sampling")
     parser.add_argument("--output", default="bench-cpu", help="name of the file in results/")
+    options(parser, resume=False)
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds = 1, 0.2

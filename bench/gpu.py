@@ -25,7 +25,7 @@ import torch
 
 from bench.rows import Row, draw, error, metalib_net, reference, standard_net, start
 from metalib import MAML, meta_gradient
-from recipes.record import device_name, write
+from recipes.record import claim, device_name, options, write
 
 MAPS = ("loop", "vmap", "compiled")
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -33,15 +33,16 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 def main() -> None:
     args = parse()
+    name = device_name(args.device)
+    slug = f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"
+    claim(slug, args.force)
     # PyTorch lets cuDNN round convolutions to TF32 unless told otherwise: here float32 means float32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     cells = [measure(Row(query=args.query, tasks=T, steps=J), args) for J in args.steps for T in args.tasks]
     rule = suggest(cells)
     print("\n" + rule["text"])
-    name = device_name(args.device)
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    write(f"gpu-{slug}", {"device": name, "channels": args.channels, "rounds": args.rounds, "backend": args.backend,
-                          "tiny": args.tiny, "cuda": torch.version.cuda, "suggestion": rule, "cells": cells})
+    write(slug, {"device": name, "channels": args.channels, "rounds": args.rounds, "backend": args.backend,
+                 "tiny": args.tiny, "cuda": torch.version.cuda, "suggestion": rule, "cells": cells})
 
 
 def measure(row: Row, args: argparse.Namespace) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--tiny", action="store_true", help="small sizes, compiled to nothing faster")
+    options(parser, resume=False)
     args = parser.parse_args(arguments)
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu --tiny runs the same code on small sizes")

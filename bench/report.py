@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.machine import BUSY, CORES, disturbed
 from bench.peers import LIBRARIES, PEERS
+from recipes.record import write_text
 
 
 def compare(result: dict[str, Any], peak: float) -> None:
@@ -78,4 +79,4 @@ def update(readme: Path, record: dict[str, Any]) -> None:
     """Put the table between its marks in the README."""
     text = readme.read_text(encoding="utf-8")
     before, rest = text.split(MARKS[0])
-    readme.write_text(f"{before}{MARKS[0]}\n{markdown(record)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")
+    write_text(readme, f"{before}{MARKS[0]}\n{markdown(record)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")

@@ -1,7 +1,7 @@
 """One meta-gradient, five ways: a plain loop, the fast block in a loop, in threads, under vmap, and compiled (Linux).
 
-    python -m bench.ways                       # about 4 minutes on 2 quiet processors, most of it compiling
-    python -m bench.ways --problems sinusoid --rounds 3
+    python -m bench.ways --force               # about 4 minutes on 2 quiet processors, most of it compiling
+    python -m bench.ways --force --problems sinusoid --rounds 3
 
 Two of the benchmark's rows (bench/rows.py): MAML with a small perceptron on sine waves, and with Conv4 on
 glyphs. Each way runs in a process of its own, which checks its gradient against plain autograd in float64 and measures
@@ -28,7 +28,7 @@ from bench.machine import CORES, PeakMemory, Usage, disturbed, matrix_gflops
 from bench.rows import ROWS, draw, error, flops, metalib_net, reference, standard_net, start
 from metalib import MAML, meta_gradient
 from metalib.fast.memory import keep_memory
-from recipes.record import ROOT, write
+from recipes.record import ROOT, claim, options, write
 
 PROBLEMS = {"sinusoid": "sinusoid", "Conv4": "5-way 1-shot"}  # name -> row of the benchmark
 WAYS = {  # name -> (threads, options of meta_gradient); None is PyTorch's own layers and plain autograd
@@ -47,6 +47,7 @@ def main() -> None:
     if args.one:
         print(json.dumps(one(*args.one, args.rounds)))
         return
+    claim("ways", args.force)
     begin, results = Usage.now([]), {}
     for problem in args.problems:
         row = ROWS[PROBLEMS[problem]]
@@ -126,6 +127,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options(parser, resume=False)
     return parser.parse_args()
 
 

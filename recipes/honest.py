@@ -1,6 +1,6 @@
 """One trained network, many headlines: the scores that chapter 3 dissects. A small Conv4 on glyphs().
 
-    OMP_NUM_THREADS=1 python recipes/honest.py
+    OMP_NUM_THREADS=1 python recipes/honest.py --force    # replaces what is there; --resume runs/honest continues
 
 Needs no network; about five CPU-minutes. Writes results/honest.json (per-task scores) and
 results/checkpoints/honest-*.pt, which chapter 3 reads.
@@ -15,7 +15,8 @@ import argparse
 from typing import Any
 
 import torch
-from record import ROOT, Stopwatch, write
+from cost import passes
+from record import Work, checkpoint, options
 from torch import Tensor
 from torch.func import vmap
 
@@ -34,10 +35,11 @@ from metalib import (
     glyphs,
     meta_test,
     meta_train,
-    save,
 )
 
 LRS, CHANNELS = (1e-3, 3e-3, 1e-2), 16
+BATCH = passes(20 * 1, 20 * 5, steps=1, order=1)  # 120 images: ProtoNet's task is 20-way 1-shot with 5 queries
+NAMES = ("protonet", "pretrained")
 
 
 class Alone(Learner):
@@ -59,47 +61,51 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of ProtoNet and of Pretrained")
     parser.add_argument("--iterations", type=int, default=300, help="of ProtoNet and of Pretrained")
     parser.add_argument("--episodes", type=int, default=600, help="test tasks")
+    options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    watch, images = Stopwatch(), glyphs()
+    work, images = Work("honest", args, *(checkpoint(f"honest-{name}") for name in NAMES)), glyphs()
     train, val, test = (images.split(part) for part in ("train", "val", "test"))
     n, tasks, val_tasks = args.episodes, FewShot(test), FewShot(val)
     tuning, validation, seeds, first = {}, {}, {}, {}
-    for name in ("protonet", "pretrained"):
-        tried = {lr: fit(name, 0, lr, args.iterations, train, val_tasks) for lr in LRS}
+    for name in NAMES:
+        tried = {lr: fit(name, 0, lr, args.iterations, train, val_tasks, work) for lr in LRS}
         lr = max(LRS, key=lambda lr: tried[lr][1])  # noqa: B023 (used at once)
-        others = [fit(name, seed, lr, args.iterations, train, val_tasks) for seed in range(1, args.seeds)]
+        others = [fit(name, seed, lr, args.iterations, train, val_tasks, work) for seed in range(1, args.seeds)]
         fitted = [tried[lr], *others]
         tuning[name] = {lr: v for lr, (_, v) in tried.items()}
         validation[name] = [v for _, v in fitted]
-        seeds[name] = [counts(meta_test(learner, tasks, n), tasks) for learner, _ in fitted]
+        seeds[name] = [work.part(f"{name} {seed}", lambda: counts(meta_test(learner, tasks, n), tasks))  # noqa: B023
+                       for seed, (learner, _) in enumerate(fitted)]
         first[name] = fitted[0][0]
-        print(name, tuning[name], "validation", validation[name], watch.read(), flush=True)
-        keep(name, first[name])
-    protocols = {name: by_protocol(learner, tasks, FewShot(train), n) for name, learner in first.items()}
+        print(name, tuning[name], "validation", validation[name], work.spent(), flush=True)
+    protocols = {name: work.part(f"protocols of {name}", lambda: by_protocol(learner, tasks, FewShot(train), n))  # noqa: B023
+                 for name, learner in first.items()}
     scripts, protonet = {}, first["protonet"]
     for script in sorted(set(val.groups) | set(test.groups)):
         one = FewShot(images.subset([c for c, group in enumerate(images.groups) if group == script]))
-        scripts[script] = counts(meta_test(protonet, one, 200), one)
-    write("honest", {
-        **watch.read(), "way": 5, "shot": 1, "query": 15, "episode_seed": 0, "episodes": n,
+        scripts[script] = work.part(f"script {script}", lambda: counts(meta_test(protonet, one, 200), one))  # noqa: B023
+    work.write({
+        **work.spent(), "way": 5, "shot": 1, "query": 15, "episode_seed": 0, "episodes": n,
         "digest": meta_test(PixelFloor(), tasks, n).digest, "bank": test.digest(), "channels": CHANNELS,
-        "iterations": args.iterations, "images_per_iteration": 120,
+        "iterations": args.iterations, "images_per_iteration": BATCH,
         "tuning": tuning, "validation": validation,
         "protocols": protocols, "seeds": seeds, "scripts": scripts,
-        "validation_scripts": sorted(set(val.groups)), "unit": "correct queries of 75, task by task"})
+        "validation_scripts": sorted(set(val.groups)), "unit": "correct queries of 75, task by task"},
+        {checkpoint(f"honest-{name}"): learner for name, learner in first.items()})
 
 
 def fit(name: str, seed: int, lr: float, iterations: int, train: ClassImages,
-        val_tasks: FewShot) -> tuple[Learner, float]:
+        val_tasks: FewShot, work: Work) -> tuple[Learner, float]:
     """(trained learner, its validation accuracy): the better of two checkpoints on validation scripts."""
     torch.manual_seed(seed)
     if name == "protonet":
-        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5)  # 120 images
+        learner, tasks = ProtoNet(conv4(channels=CHANNELS)), FewShot(train, 20, 1, 5)
     else:
-        learner, tasks = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, 120)
+        learner, tasks = Pretrained(conv4(channels=CHANNELS), classes=len(train)), Classify(train, BATCH)
     config = TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", clip=10, seed=seed,
-                         val_every=iterations // 2, val_episodes=100)
+                         val_every=max(iterations // 2, 1), val_episodes=100,
+                         checkpoint=work.state(f"{name}-{seed}-{lr}"))
     history = meta_train(learner, tasks, config, val_tasks)
     return learner, round(max(mean for _, mean, _ in history.validations), 5)
 
@@ -115,12 +121,6 @@ def by_protocol(learner: Learner, tasks: FewShot, seen: FewShot, n: int) -> dict
 def counts(score: Score, tasks: FewShot) -> str:
     """The number of correct queries of each task, as text: exact, and short enough to commit."""
     return " ".join(str(round(v * tasks.way * tasks.query)) for v in score.values.tolist())
-
-
-def keep(name: str, learner: Learner) -> None:
-    folder = ROOT / "results" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    save(learner, folder / f"honest-{name}.pt")
 
 
 if __name__ == "__main__":

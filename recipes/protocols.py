@@ -1,6 +1,6 @@
 """One Omniglot checkpoint under the protocols that published numbers were made with. Nothing is trained.
 
-    OMP_NUM_THREADS=1 python recipes/protocols.py
+    OMP_NUM_THREADS=1 python recipes/protocols.py --force    # --resume runs/protocols continues
 
 Tests results/checkpoints/omniglot-protonet-20w1s.pt, 5-way 1-shot, and writes per-task scores to
 results/protocols.json, which the chapter on the published numbers reads. Also the per-task scores of the other 5-way
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from honest import Alone
-from record import ROOT, Stopwatch, write
+from record import Work, checkpoint, options
 from torch import Tensor
 
 from metalib import ClassImages, Data, FewShot, Learner, Score, glyphs, load, meta_test, omniglot, seeded
 
-CHECKPOINTS = ROOT / "results" / "checkpoints"
 STEPS = {"protonet-5w1s": None, "pretrained-5w1s": None, "maml-5w1s": 3}  # inner steps at test time
 
 
@@ -49,34 +49,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=1000, help="tasks of each protocol")
     parser.add_argument("--few", type=int, default=300, help="tasks of the protocols that pass many more images")
+    options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    watch, bank = Stopwatch(), omniglot("vinyals", rotations="all")
+    work = Work("protocols", args)
+    bank = omniglot("vinyals", rotations="all")
     train, turned, test = bank.split("train"), bank.split("test"), omniglot("vinyals").split("test")
-    learner, tasks = load(CHECKPOINTS / "omniglot-protonet-20w1s.pt"), FewShot(test)
+    learner, tasks = load(checkpoint("omniglot-protonet-20w1s")), FewShot(test)
     steady = FixedStatistics(learner, FewShot(train, way=500).sample(1, generator=seeded(0)).support.x[0])
     meeting = replace(turned, base=torch.arange(len(turned)))  # every rotation a character of its own
-    scores = {"queries together": meta_test(learner, tasks, args.episodes),
-              "support + one query": meta_test(learner, tasks, args.few, transductive=False),
-              "fixed statistics": replace(meta_test(steady, tasks, args.few), transductive=False),
-              "each query alone": replace(meta_test(Alone(learner), tasks, args.few), transductive=False),
-              "rotated test classes": meta_test(learner, FewShot(turned), args.episodes),
-              "rotations may meet": meta_test(learner, FewShot(meeting), args.episodes),
-              "one query a class": meta_test(learner, FewShot(test, query=1), args.episodes),
-              "one alphabet a task": within_alphabets(learner, test, args.episodes),
-              "training classes": meta_test(learner, FewShot(train), args.episodes)}
-    others = {name: meta_test(load(CHECKPOINTS / f"omniglot-{name}.pt"), tasks, args.episodes, steps=steps)
-              for name, steps in STEPS.items()}
     printed = FewShot(glyphs().split("test"))
-    away = {name: meta_test(load(CHECKPOINTS / f"omniglot-{name}.pt"), printed, args.few, steps=steps)
-            for name, steps in {"protonet-20w1s": None, **STEPS}.items()}
-    for name, score in [*scores.items(), *others.items(), *away.items()]:
-        print(f"{name}: {score}")
-    write("protocols", {**watch.read(), "checkpoint": "omniglot-protonet-20w1s.pt", "way": 5, "shot": 1,
-                        "episode_seed": 0, "train_classes": len(train), "test_classes": len(test),
-                        "protocols": {k: fields(s, 5 if k == "one query a class" else 75) for k, s in scores.items()},
-                        "checkpoints": {k: fields(s) for k, s in others.items()},
-                        "glyphs": {k: fields(s) for k, s in away.items()}})
+
+    def other(name: str, tasks: FewShot, episodes: int, steps: int | None) -> Score:
+        return meta_test(load(checkpoint(f"omniglot-{name}")), tasks, episodes, steps=steps)
+
+    asked = {"protocols": {
+        "queries together": lambda: meta_test(learner, tasks, args.episodes),
+        "support + one query": lambda: meta_test(learner, tasks, args.few, transductive=False),
+        "fixed statistics": lambda: replace(meta_test(steady, tasks, args.few), transductive=False),
+        "each query alone": lambda: replace(meta_test(Alone(learner), tasks, args.few), transductive=False),
+        "rotated test classes": lambda: meta_test(learner, FewShot(turned), args.episodes),
+        "rotations may meet": lambda: meta_test(learner, FewShot(meeting), args.episodes),
+        "one query a class": lambda: meta_test(learner, FewShot(test, query=1), args.episodes),
+        "one alphabet a task": lambda: within_alphabets(learner, test, args.episodes),
+        "training classes": lambda: meta_test(learner, FewShot(train), args.episodes)},
+        "checkpoints": {k: partial(other, k, tasks, args.episodes, j) for k, j in STEPS.items()},
+        "glyphs": {k: partial(other, k, printed, args.few, j) for k, j in {"protonet-20w1s": None, **STEPS}.items()}}
+    found: dict[str, dict[str, Any]] = {}
+    for group, scores in asked.items():
+        found[group] = {}
+        for name, score in scores.items():
+            queries = 5 if name == "one query a class" else 75
+            found[group][name] = work.part(f"{group}: {name}", lambda: fields(score(), queries))  # noqa: B023
+            print(f"{name}: {found[group][name]['text']}", flush=True)
+    work.write({**work.spent(), "checkpoint": "omniglot-protonet-20w1s.pt", "way": 5, "shot": 1, "episode_seed": 0,
+                "train_classes": len(train), "test_classes": len(test), **found})
 
 
 def within_alphabets(learner: Learner, images: ClassImages, episodes: int) -> Score:
