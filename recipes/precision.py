@@ -1,8 +1,9 @@
 """What fewer bits do to the second-order meta-gradient, and which part of it kinks and the inner rate have.
 
-    OMP_NUM_THREADS=1 python recipes/precision.py
+    OMP_NUM_THREADS=1 python recipes/precision.py --force    # replaces what is there; --resume runs/precision continues
 
-Needs no network and about TIME CPU-minutes. Writes results/precision.json, from which chapter 6 draws.
+Needs no network, results/checkpoints/glyphs-maml.pt and about five CPU-minutes. Writes results/precision.json, from
+which chapter 6 draws.
 
 Every number is a cosine between the exact meta-gradient (float64) of one task and the same with the factors of all
 products rounded (`metalib.fast.precision.Rounded`), or computed under bfloat16 autocast, over pairs of a network and a
@@ -18,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from record import ROOT, Stopwatch, write
+from record import ROOT, Work, options
 from torch import Tensor, nn
 
 from metalib import MAML, Episode, FewShot, conv4, glyphs, load, meta_gradient, seeded
@@ -32,24 +33,36 @@ KINKS = {"ReLU, max-pooling": (nn.ReLU, nn.MaxPool2d), "ReLU, average pooling": 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=12, help="of a network and a task, for every number")
-    parser.add_argument("--channels", type=int, default=32, help="of the networks of part 1")
+    parser.add_argument("--channels", type=int, default=32, help="of the untrained conv4, as many as the trained has")
+    options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    watch, images = Stopwatch(), glyphs()
+    work, images = Work("precision", args), glyphs()
     trained = load(ROOT / "results" / "checkpoints" / "glyphs-maml.pt").net
     nets = {"untrained": (lambda: conv4(5, channels=args.channels), images.split("train")),
             "trained": (lambda: trained, images.split("test"))}
-    curves = {name: {J: [[*rounded(MAML(make(), 0.4, J).double(), task, BITS), autocast(MAML(make(), 0.4, J), task)]
-                         for make, task in pairs(make, bank, args.pairs)] for J in STEPS}
-              for name, (make, bank) in nets.items()}
-    print({name: {J: torch.tensor(c).median(0).values.tolist() for J, c in part.items()} for name, part in curves.items()})
-    kinks = {name: {a: [rounded(MAML(net(), a, 5).double(), task, (7,))[0]
-                        for net, task in pairs(lambda parts=parts: plain(*parts), images.split("train"), args.pairs)]
-                    for a in RATES} for name, parts in KINKS.items()}
-    for name, found in kinks.items():
-        print(name, {a: round(float(torch.tensor(c).median()), 3) for a, c in found.items()})
-    write("precision", {**watch.read(), "pairs": args.pairs, "channels": args.channels, "bits": BITS, "alpha": 0.4,
-                        "rates": RATES, "curves": curves, "kinks": kinks})
+    curves: dict[str, dict[str, list[list[float]]]] = {}
+    for name, (make, bank) in nets.items():
+        for J in STEPS:
+            found = work.part(f"{name} {J}", lambda: [  # noqa: B023 (used at once)
+                [*rounded(MAML(net(), 0.4, J).double(), task, BITS), autocast(MAML(net(), 0.4, J), task)]  # noqa: B023
+                for net, task in pairs(make, bank, args.pairs)])  # noqa: B023
+            curves.setdefault(name, {})[str(J)] = found
+            print(name, f"J = {J}", medians(found), flush=True)
+    kinks: dict[str, dict[str, list[float]]] = {}
+    for name, parts in KINKS.items():
+        for alpha in RATES:
+            found = work.part(f"{name} {alpha}", lambda: [  # noqa: B023
+                rounded(MAML(net(), alpha, 5).double(), task, (7,))[0]  # noqa: B023
+                for net, task in pairs(lambda: plain(*parts), images.split("train"), args.pairs)])  # noqa: B023
+            kinks.setdefault(name, {})[str(alpha)] = found
+            print(name, f"alpha = {alpha}", medians([[x] for x in found]), flush=True)
+    work.write({**work.spent(), "pairs": args.pairs, "channels": args.channels, "bits": BITS, "alpha": 0.4,
+                "rates": RATES, "curves": curves, "kinks": kinks})
+
+
+def medians(rows: list[list[float]]) -> list[float]:
+    return [round(m, 3) for m in torch.tensor(rows).median(0).values.tolist()]
 
 
 def pairs(make: Callable[[], nn.Module], bank: object, n: int) -> list[tuple[Callable[[], nn.Module], Episode]]:
