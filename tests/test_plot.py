@@ -24,7 +24,8 @@ def test_an_episode_has_one_row_a_class_with_its_support_and_some_queries():
     axes = plot.episode(task, queries=3).axes
     assert len(axes) == 4 * (2 + 3)
     support = task.support.x[0][task.support.y[0] == 1]
-    assert torch.equal(torch.as_tensor(axes[5].images[0].get_array()), support[0][0])  # second row, first picture
+    drawn = torch.as_tensor(axes[5].images[0].get_array())  # second row, first picture
+    assert torch.equal(drawn, (1 - support[0][0])[..., None].expand(-1, -1, 3)), "ink is dark"
 
 
 def test_the_contact_sheet_shows_the_first_classes_by_name():
