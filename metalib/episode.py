@@ -89,6 +89,13 @@ def check_episodes(episodes: Episode) -> None:
         _check_labels(support.y.long(), query.y.long(), support.way)
 
 
+def check_support(support: Data) -> None:
+    """Refuse to adapt to nothing: the mean over no examples is NaN, or a class at the origin."""
+    if len(support.y) == 0:
+        raise ValueError("the support is empty, so there is nothing to adapt to: Classify tasks are for pretraining "
+                         "(`Pretrained`); train and test other learners on FewShot")
+
+
 def _check_labels(support: Tensor, query: Tensor, way: int) -> None:
     """One question to the device while all is well."""
     y = torch.cat([support, query], 1)  # (T, M)

@@ -33,8 +33,8 @@ BAR[:, 1] = 255  # opaque in the second column
 
 # --- Transparency ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P with a transparent colour", "P with an alpha a colour", "grey with a transparent colour",
-                                  "RGB with a transparent colour"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P with a transparent colour", "P with an alpha a colour",
+                                  "grey with a transparent colour", "RGB with a transparent colour"])
 def test_black_on_transparent_is_black_on_paper(tmp_path, mode):
     file = tmp_path / "a" / "0.png"
     file.parent.mkdir()

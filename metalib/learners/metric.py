@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from metalib.episode import Data, Episode
+from metalib.episode import Data, Episode, check_support
 from metalib.functional import Params, class_means, descend, squared_distance
 from metalib.learner import Learner
 
@@ -33,7 +33,8 @@ class ProtoNet(Learner):
 
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
-        return class_means(self.encoder(support.x), support.y, way_of(support))
+        way = way_of(support)
+        return class_means(self.encoder(support.x), support.y, way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Negative squared distances to the prototypes, (M, N)."""
@@ -90,10 +91,10 @@ class Pretrained(Learner):
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
-        f = self.encoder(support.x)  # (N*K, D)
+        way, f = way_of(support), self.encoder(support.x)  # (N*K, D)
         m = f.mean(0)
         z = F.normalize(f - m, dim=-1)
-        c = class_means(z, support.y, way_of(support))  # (N, D)
+        c = class_means(z, support.y, way)  # (N, D)
         w = {"W": 2 * c, "b": -c.pow(2).sum(-1)}  # the nearest mean, written as a linear classifier
         if self.head == "linear":
             for _ in range(self.steps if steps is None else steps):
@@ -131,9 +132,7 @@ def way_of(support: Data) -> int:
     """N, which a learner that compares classes must be told; refuses a support that has none, or no example."""
     if support.way is None:
         raise ValueError("way is None, but this learner needs the number of classes: Data(x, y, way=N)")
-    if len(support.y) == 0:
-        raise ValueError("the support is empty, so there is nothing to compare a query with: Classify tasks are for "
-                         "pretraining (`Pretrained`); test and train other learners on FewShot")
+    check_support(support)
     return support.way
 
 
