@@ -99,6 +99,8 @@ def test_string_labels_become_the_names(labels):
     (["a", 1, "b", "a"], TypeError, "mix int, str"),
     ([True, False, True, False], TypeError, "expected integers or strings"),
     (np.eye(4, dtype=int), ValueError, r"argmax\(-1\)"),
+    (np.array(["2024-01-01"] * 4, dtype="datetime64[D]"), TypeError, "datetime64.*expected integers or strings"),
+    (iter("abab"), TypeError, "object; expected integers or strings"),
     ([["a"], ["b"], ["a"], ["b"]], ValueError, r"labels of shape \(4, 1\)"),
 ])
 def test_labels_that_are_neither_name_the_fix(labels, error, message):
@@ -121,6 +123,12 @@ def test_boolean_images_are_ink_at_full_brightness(dtype):
 def test_zeros_and_ones_are_not_advised_to_become_black(dtype):
     with pytest.raises(ValueError, match=r"0 and 1 only.*astype\(bool\)"):
         ClassImages.from_arrays(np.eye(4, dtype=dtype)[None].repeat(2, 0), [0, 1])
+
+
+@pytest.mark.parametrize("images", [[[[1, 2]], [[1, 2, 3]]], ["a.png", "b.png"], None])
+def test_what_is_no_array_of_images_names_the_fix(images):
+    with pytest.raises(TypeError, match="images cannot be made one tensor.*resize.*from_folder"):
+        ClassImages.from_arrays(images, [0, 1])
 
 
 def test_integers_beyond_bytes_are_advised_to_be_scaled():
@@ -179,6 +187,10 @@ def test_tasks_are_drawn_from_banks_only():
                 tasks(wrong)
     with pytest.raises(ValueError, match="expected a floating-point dtype"):
         FewShot(clusters(), dtype=torch.int64)
+    for wrong in ({"way": 2.0}, {"query": "3"}, {"shot": None}):
+        with pytest.raises(TypeError, match="expected integers"):
+            FewShot(clusters(), **{"way": 2, "shot": 1, "query": 1} | wrong)
+    assert type(FewShot(clusters(), np.int64(2), np.int32(1), 1).way) is int
     with pytest.raises(ValueError, match="batch=0"):
         Classify(clusters(), 0)
 

@@ -24,15 +24,16 @@ SPLIT_NAMES = ("train", "val", "test")
 class ClassData:
     """M examples of n classes, sorted by class. Build one with `from_arrays`.
 
-    x        (M, ...)             the examples: floats, integers or booleans
-    labels   int64 (M,)           class of each example, 0 .. n-1, ascending
-    starts   int64 (n,)           where the block of each class begins
-    counts   int64 (n,)           how many examples each class has
-    names    n strings            e.g. "Greek/small alpha"
-    groups   n strings            script, alphabet or domain of each class, "" if it has none
-    base     int64 (n,)           the character that a class is a rotation of: two rotations of one character
-                                  have the same base and must not meet in one episode
-    splits   {"train": class indices, "val": ..., "test": ...}, or None for a bank without splits
+    Attributes:
+        x: (M, ...), the examples: floats, integers or booleans.
+        labels: int64 (M,), the class of each example, 0 .. n-1, ascending.
+        starts: int64 (n,), where the block of each class begins.
+        counts: int64 (n,), how many examples each class has.
+        names: n strings, e.g. "Greek/small alpha".
+        groups: n strings, the script, alphabet or domain of each class, "" if it has none.
+        base: int64 (n,), the character that a class is a rotation of: two rotations of one character have the same
+            base and must not meet in one episode.
+        splits: {"train": class indices, "val": ..., "test": ...}, or None for a bank without splits.
     """
 
     x: Tensor
@@ -171,7 +172,7 @@ class ClassData:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example: (C, H, W) of an image, (D,) of a vector."""
+        """The shape of one example, (C, H, W) for an image, (D,) for a vector."""
         return tuple(self.x.shape[1:])
 
     @property

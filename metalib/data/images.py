@@ -18,9 +18,8 @@ from metalib.data.inputs import as_uint8
 class ClassImages(ClassData):
     """M images of n classes, sorted by class. Build one with `from_arrays` or `from_folder`.
 
-    images   uint8 (M, C, H, W)   ink (foreground) bright, paper 0; photographs as they are
-
-    and the rest of a `ClassData`: labels, starts, counts, names, groups, base and splits.
+    A `ClassData` whose `x`, also called `images`, is uint8 (M, C, H, W): ink (foreground) bright, paper 0;
+    photographs as they are.
     """
 
     _what: ClassVar[str] = "images"
@@ -61,7 +60,7 @@ class ClassImages(ClassData):
 
     @property
     def images(self) -> Tensor:
-        """uint8 (M, C, H, W)."""
+        """The images, uint8 (M, C, H, W)."""
         return self.x
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,11 @@ from torch import Tensor
 
 def as_uint8(images: Any) -> Tensor:
     """(M, H, W) or (M, C, H, W); uint8, float in [0, 1] or bool -> uint8 (M, C, H, W), or an error."""
-    images = torch.as_tensor(images).detach()
+    try:
+        images = torch.as_tensor(images).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"images cannot be made one tensor ({error}); expected an array (M, H, W) or (M, C, H, W) of "
+                        "numbers: resize images that differ in size, and read files with from_folder()") from error
     if images.ndim == 3:
         images = images[:, None]
     shape = tuple(images.shape)
@@ -84,6 +88,8 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
             array = np.array(array.tolist()) if array.dtype == object else array
         if array.dtype.kind in "SUT":
             strings = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+        elif array.dtype.kind not in "biufc":
+            raise TypeError(f"labels are {array.dtype}; expected integers or strings, one class an example")
         labels = torch.zeros(array.shape, dtype=torch.int64) if strings is not None else torch.as_tensor(array)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"labels are {labels.dtype}; expected integers or strings, one class an example: "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,9 @@ class FewShot:
     def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
                  within: str | None = None, dtype: torch.dtype = torch.float32) -> None:
         images = _bank(images, dtype)
+        if not all(isinstance(n, Integral) for n in (way, shot, query)):
+            raise TypeError(f"way={way!r}, shot={shot!r}, query={query!r}: expected integers")
+        way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
         if min(way, shot, query) < 1:
             raise ValueError(f"way={way}, shot={shot}, query={query}: each must be at least 1")
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
