@@ -6,8 +6,8 @@ The public names, in reading order. A meta-learner is a function from a small da
 """
 
 from metalib.episode import Data, Episode  # isort: skip
-from metalib.data import ClassImages, glyphs, omniglot  # isort: skip
-from metalib.tasks import Classify, FewShot, Sinusoids  # isort: skip
+from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
+from metalib.tasks import Classify, FewShot, FixedEpisodes, Sinusoids  # isort: skip
 from metalib.nets import conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
@@ -27,7 +27,8 @@ from metalib.figures.show import show  # isort: skip
 __version__ = "0.1.0"
 
 __all__ = [
-    "Data", "Episode", "ClassImages", "glyphs", "omniglot", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
+    "Data", "Episode", "ClassData", "ClassImages", "glyphs", "omniglot",
+    "FewShot", "FixedEpisodes", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "compare", "audit", "Audit", "shared_episodes",

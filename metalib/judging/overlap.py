@@ -10,6 +10,7 @@ import torch
 from metalib.episode import Data, Episode
 from metalib.functional import seeded
 from metalib.tasks import Tasks
+from metalib.tasks.protocol import one_by_one
 
 
 def fingerprint(task: Episode) -> bytes:
@@ -23,7 +24,9 @@ def update(digest: hashlib._Hash, episode: Episode) -> None:
     """Add an episode to a digest. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU."""
     for tensor in (*episode.support[:2], *episode.query[:2]):
         if tensor.is_floating_point():
-            tensor = (tensor * 1e6).round().to(torch.int64 if tensor.dtype == torch.float64 else torch.int32)
+            tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+            if tensor.numel() and tensor.abs().max() < 2**31 / 1e6:  # beyond, int32 overflows and 1e-6 is no digit
+                tensor = (tensor * 1e6).round().to(torch.int64 if tensor.dtype == torch.float64 else torch.int32)
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
 
 
@@ -38,9 +41,8 @@ def shared_episodes(tasks: Tasks, training: Iterable[Episode], *, episodes: int 
         training: the meta-batches that training saw: `training_episodes(tasks, config)` draws them again.
         episodes, seed: of the test.
     """
-    generator = seeded(seed)
     seen = {fingerprint(one) for batch in training for one in _tasks(batch)}
-    return sum(fingerprint(*_tasks(tasks.sample(1, generator=generator))) in seen for _ in range(episodes))
+    return sum(fingerprint(*_tasks(one)) in seen for one in one_by_one(tasks, episodes, seeded(seed)))
 
 
 def _tasks(batch: Episode) -> list[Episode]:
