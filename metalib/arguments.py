@@ -68,6 +68,12 @@ def arguments(x: Recorded) -> dict[str, Any]:
     return result
 
 
+def unkept(x: Any) -> dict[str, Any]:
+    """The recorded arguments that did not become the attribute of their name, as they were given."""
+    given = vars(x).get("_given", {}) if isinstance(x, Recorded) else {}
+    return {name: pair[0] for name, pair in given.items() if pair is not _Kept}
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether two values are one object, or equal plain values (a list and a tuple are)."""
     if a is b:

@@ -59,7 +59,7 @@ def test_a_resumed_run_continues_its_curves_without_a_step_twice(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stop = Acting(4, lambda: signal.raise_signal(signal.SIGINT))  # after iteration 9
         meta_train(sine_learner(99), stop, settings, Sinusoids(5, 5))
-    meta_train(sine_learner(99), Sinusoids(5, 5), settings, Sinusoids(5, 5))
+    meta_train(sine_learner(99), Acting(), settings, Sinusoids(5, 5))
     log = read(tmp_path / "log")
     for tag in SCALARS - {"val/ci95"}:
         assert curve(log, tag)[0] == list(range(1, 13)), tag
@@ -116,7 +116,7 @@ def test_a_run_may_be_resumed_with_another_log_or_none(tmp_path):
         stop = Acting(4, lambda: signal.raise_signal(signal.SIGINT))
         meta_train(sine_learner(), stop, config(checkpoint=tmp_path / "run.pt"))
     settings = config(checkpoint=tmp_path / "run.pt", log_dir=tmp_path / "b")
-    history = meta_train(sine_learner(99), Sinusoids(5, 5), settings)
+    history = meta_train(sine_learner(99), Acting(), settings)
     assert len(history.losses) == 12 and curve(read(tmp_path / "b"), "train/meta_loss")[0] == list(range(5, 13))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -31,3 +31,18 @@ def arithmetic(precision: str, device: str) -> Iterator[None]:
     finally:
         for flag, allowed in zip(flags, before):
             flag.allow_tf32 = allowed
+
+
+def inherited_autocast() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """The calling thread's autocast, to be entered in another: autocast belongs to a thread, a result must not."""
+    found = [(d, torch.get_autocast_dtype(d), torch.is_autocast_enabled(d)) for d in ("cpu", "cuda")]
+
+    @contextlib.contextmanager
+    def again() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for device, dtype, enabled in found:
+                if enabled:
+                    stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+            yield
+
+    return again

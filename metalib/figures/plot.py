@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from metalib.data import ClassImages, import_torchvision
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
-from metalib.training.train import History
+from metalib.training.history import History
 
 # Okabe and Ito's palette, distinguishable with any colour vision: blue, orange, green, vermilion, purple, sky, yellow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
