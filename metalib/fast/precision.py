@@ -19,18 +19,29 @@ def arithmetic(precision: str, device: str) -> Iterator[None]:
     """
     if precision not in ("float32", "tf32", "bf16"):
         raise ValueError(f"precision={precision!r}: expected 'float32', 'tf32' or 'bf16'")
-    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if device == "cuda" else ()
-    before = [flag.allow_tf32 for flag in flags]
     # A cast of a weight that autocast kept would outlive the transform that made it.
-    bf16 = torch.autocast(device, torch.bfloat16, cache_enabled=False)
+    bf16 = torch.autocast(device, torch.bfloat16, cache_enabled=False) if precision == "bf16" else None
+    switches = _switches() if device == "cuda" else []
+    before = [getattr(part, name) for part, name, *_ in switches]
     try:
-        for flag in flags:
-            flag.allow_tf32 = precision == "tf32"
-        with bf16 if precision == "bf16" else contextlib.nullcontext():
+        for part, name, exact, rounded in switches:
+            setattr(part, name, rounded if precision == "tf32" else exact)
+        with bf16 or contextlib.nullcontext():
             yield
     finally:
-        for flag, allowed in zip(flags, before):
-            flag.allow_tf32 = allowed
+        for (part, name, *_), value in zip(switches, before):
+            setattr(part, name, value)
+
+
+def _switches() -> list[tuple[object, str, bool | str, bool | str]]:
+    """(where, name, value for exact factors, value for TF32): PyTorch's, of which 2.9 has other ones.
+
+    The old ones cannot be read once a script has used the new, but the new ones can after the old.
+    """
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(torch.backends, "fp32_precision"):
+        return [(part, "fp32_precision", "ieee", "tf32") for part in (cuda, cudnn.conv, cudnn.rnn)]
+    return [(part, "allow_tf32", False, True) for part in (cuda, cudnn)]
 
 
 def inherited_autocast() -> Callable[[], contextlib.AbstractContextManager[None]]:
