@@ -12,7 +12,9 @@ from metalib.nets import conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
-from metalib.training.train import History, TrainConfig, meta_train, training_episodes  # isort: skip
+from metalib.training.config import TrainConfig  # isort: skip
+from metalib.training.history import History  # isort: skip
+from metalib.training.train import meta_train, training_episodes  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip
 from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
 from metalib.judging.audit import Audit, audit  # isort: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from metalib.arguments import Recorded
 from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.compiled import compiled
 from metalib.fast.parallel import over_tasks
@@ -18,7 +19,7 @@ from metalib.functional import Params, default_loss, gradient_and_value, transfo
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
 
-class Learner(nn.Module):
+class Learner(Recorded, nn.Module):
     """A function from a small data set to a predictor: f_phi with phi = A_theta(S).
 
         phi   = learner.adapt(support)        # A_theta(S)

@@ -1,7 +1,7 @@
 """The two networks of the few-shot literature: a multilayer perceptron and Conv4.
 
-Their names are lower case because they are used like functions: `MAML(conv4(out_dim=5))`. Every constructor argument
-is kept as an attribute of the same name, which is how `metalib.save` records a network.
+Their names are lower case because they are used like functions: `MAML(conv4(out_dim=5))`. Both record
+the arguments of their constructor (`Recorded`), which is how `metalib.save` stores a network.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metalib.arguments import Recorded
 from metalib.fast.block import NORMS, ConvBlock
 
 
-class mlp(nn.Module):  # noqa: N801
+class mlp(Recorded, nn.Module):  # noqa: N801
     """A multilayer perceptron: x -> W_L s(... s(W_1 x + b_1) ...) + b_L.
 
     Args:
@@ -42,7 +43,7 @@ class mlp(nn.Module):  # noqa: N801
         return last(h)  # (M, out_dim)
 
 
-class conv4(nn.Module):  # noqa: N801
+class conv4(Recorded, nn.Module):  # noqa: N801
     """Four blocks of [3x3 convolution, normalisation, ReLU, 2x2 max-pool], then a linear layer if out_dim is given.
 
     The backbone of Vinyals et al. (2016), Snell et al. (2017) and Finn et al. (2017). Normalisation always uses the

@@ -6,7 +6,7 @@ Needs no network, results/checkpoints/glyphs-maml.pt and about five CPU-minutes.
 which chapter 6 draws.
 
 Every number is a cosine between the exact meta-gradient (float64) of one task and the same with the factors of all
-products rounded (`metalib.fast.precision.Rounded`), or computed under bfloat16 autocast, over pairs of a network and a
+products rounded (`metalib.fast.rounded.Rounded`), or computed under bfloat16 autocast, over pairs of a network and a
 task. Part 1: `conv4` as metalib ships it, untrained, and trained on glyphs, by J and bits. Part 2: five inner steps at
 7 bits, by inner rate, for a plain Conv4 whose kinks are taken away one after the other (ReLU -> softplus, max-pooling
 -> average pooling), everything else equal: the intervention that tells kinks from the rate.
@@ -23,7 +23,7 @@ from record import ROOT, Work, options
 from torch import Tensor, nn
 
 from metalib import MAML, Episode, FewShot, conv4, glyphs, load, meta_gradient, seeded
-from metalib.fast.precision import Rounded
+from metalib.fast.rounded import Rounded
 
 BITS, STEPS, RATES = (4, 7, 10, 13, 23), (1, 2, 5), (0.4, 0.1, 0.02, 0.001)
 KINKS = {"ReLU, max-pooling": (nn.ReLU, nn.MaxPool2d), "ReLU, average pooling": (nn.ReLU, nn.AvgPool2d),

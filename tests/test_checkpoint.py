@@ -5,11 +5,14 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from conftest import ROOT
 from metalib import (
     FOMAML,
     MAML,
@@ -27,6 +30,7 @@ from metalib import (
 )
 from metalib.learner import Learner
 from metalib.training import checkpoint as files
+from metalib.training import files as writing
 
 
 class OwnNet(nn.Module):
@@ -106,6 +110,221 @@ def test_a_missing_file_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file: .*" + tmp_path.name + ".*nothing.pt"):
         load("nothing.pt")
+
+
+# --- what a learner was built from --------------------------------------------------------------------------
+
+class Unkept(MAML):
+    """Keeps neither argument under its own name."""
+
+    def __init__(self, net, width, scale=1.0):
+        super().__init__(net, inner_lr=0.1)
+        self._width, self.scale = width, 2 * scale
+
+
+def net():
+    return mlp(256, (4,), 5)
+
+
+@pytest.mark.parametrize(("options", "kept"), [
+    ({"inner_lr": np.float64(0.1)}, 0.1), ({"steps": np.int64(3)}, 3), ({"steps": np.uint8(3)}, 3),
+    ({"inner_lr": np.float32(0.1)}, float(np.float32(0.1))), ({"steps": torch.tensor(3)}, 3),
+    ({"inner_lr": torch.tensor(0.25)}, 0.25), ({"inner_lr": np.array(0.5)[()]}, 0.5)], ids=str)
+def test_numbers_of_numpy_and_torch_are_written_as_plain_ones(tmp_path, options, kept):
+    save(MAML(net(), **options), tmp_path / "x.pt")
+    (name, _), = options.items()
+    back = getattr(load(tmp_path / "x.pt"), name)
+    assert back == kept and type(back) is type(kept)
+
+
+@pytest.mark.parametrize("width", [object(), {1, 2}, np.zeros(3), nn.Parameter(torch.ones(2)), [1, {"a": object()}],
+                                   torch.ones(2, requires_grad=True)], ids=lambda x: type(x).__name__)
+def test_an_argument_that_cannot_be_stored_is_refused_on_write_and_named(tmp_path, width):
+    learner = Unkept(net(), width)
+    with pytest.raises(TypeError, match=r"Unkept\(width=\).* which a file cannot keep.*Nothing was written"):
+        save(learner, tmp_path / "x.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_learned_rate_in_place_of_a_number_is_refused_on_write(tmp_path):
+    with pytest.raises(TypeError, match=r"MAML\(inner_lr=\) is a parameter"):
+        save(MAML(net(), inner_lr=nn.Parameter(torch.tensor(0.1))), tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("width", [3, "three", [1, (2, None)], {"a": 1.5}, torch.arange(3), np.float64(0.3)], ids=str)
+def test_an_argument_that_is_not_kept_as_an_attribute_is_saved_as_it_was_given(tmp_path, width):
+    save(Unkept(net(), width), tmp_path / "x.pt")
+    assert isinstance(load(tmp_path / "x.pt", into=Unkept(net(), width)), Unkept)
+    with pytest.raises(ValueError, match="width: .* in the file, 4 here"):
+        load(tmp_path / "x.pt", into=Unkept(net(), 4))
+
+
+def test_a_setting_that_was_changed_is_saved_as_it_is_and_one_that_nobody_could_rebuild_is_refused(tmp_path):
+    learner = MAML(net(), steps=1)
+    learner.steps, learner.net = 5, mlp(256, (6, 6), 5)
+    save(learner, tmp_path / "x.pt")
+    back = load(tmp_path / "x.pt")
+    assert back.steps == 5 and back.net.hidden == [6, 6]
+    own = Unkept(net(), 1, scale=3.0)
+    own.scale = 7.0
+    with pytest.raises(ValueError, match="Unkept.scale was changed after construction"):
+        save(own, tmp_path / "y.pt")
+
+
+@pytest.mark.parametrize(("saved", "here", "message"), [
+    ({"inner_lr": 0.3}, {}, "inner_lr: 0.3 in the file, 0.1 here"), ({}, {"steps": 4}, "steps: 1 in the file, 4 here"),
+    ({"order": 1}, {}, "order: 1 in the file, 2 here"), ({}, {"loss": nn.functional.mse_loss}, "loss")])
+@pytest.mark.parametrize("network", [net, OwnNet])
+def test_into_with_other_settings_is_refused_and_left_alone(tmp_path, network, saved, here, message):
+    save(MAML(network(), **saved), tmp_path / "x.pt")
+    into = MAML(network(), **here)
+    before = {k: v.clone() for k, v in into.state_dict().items()}
+    with pytest.raises(ValueError, match=f"built with other settings.*{message}"):
+        load(tmp_path / "x.pt", into=into)
+    assert all(torch.equal(v, before[k]) for k, v in into.state_dict().items())
+    assert load(tmp_path / "x.pt", into=MAML(network(), **saved)).inner_lr == saved.get("inner_lr", 0.1)
+
+
+def test_into_of_another_class_or_network_is_refused(tmp_path):
+    def drops(p):
+        return nn.Sequential(nn.Flatten(), nn.Linear(256, 5), nn.Dropout(p))
+
+    save(MAML(drops(0.1)), tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="repr"):
+        load(tmp_path / "x.pt", into=MAML(drops(0.2)))
+    save(MAML(mlp(256, (4,), 5)), tmp_path / "y.pt")
+    with pytest.raises(ValueError, match="activation: 'relu' in the file, 'tanh' here"):
+        load(tmp_path / "y.pt", into=MAML(mlp(256, (4,), 5, activation="tanh")))
+    save(ProtoNet(small()), tmp_path / "z.pt")
+    with pytest.raises(ValueError, match="class: 'ProtoNet' in the file, 'OwnLearner' here"):
+        load(tmp_path / "z.pt", into=OwnLearner(small()))
+
+
+@pytest.mark.parametrize("network", [lambda: small(5), OwnNet])
+def test_what_was_frozen_stays_frozen_and_every_module_keeps_its_mode(tmp_path, network):
+    learner, into = MAML(network()), None if network is not OwnNet else MAML(network())
+    *_, last = learner.net.modules()
+    last.weight.requires_grad_(False)
+    last.eval()
+    save(learner, tmp_path / "x.pt")
+    back = load(tmp_path / "x.pt", into=into)
+    assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in learner.parameters()]
+    assert [m.training for m in back.modules()] == [m.training for m in learner.modules()]
+    assert back.training and not all(m.training for m in back.modules())
+
+
+def test_each_weight_keeps_its_dtype_and_tied_weights_stay_tied(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.norm = nn.Linear(4, 4), nn.Linear(4, 4).double(), nn.BatchNorm1d(4)
+            self.b.weight = self.a.weight
+
+    learner = ProtoNet(Tied())
+    save(learner, tmp_path / "x.pt")
+    back = load(tmp_path / "x.pt", into=ProtoNet(Tied().double()))
+    assert {k: v.dtype for k, v in back.state_dict().items()} == {k: v.dtype for k, v in learner.state_dict().items()}
+    assert back.encoder.a.weight is back.encoder.b.weight
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "checkpoints").glob("*.pt")), ids=lambda p: p.stem)
+def test_the_files_of_format_1_still_load(path, tmp_path):
+    learner = load(path)
+    assert all(p.requires_grad for p in learner.parameters())
+    save(learner, tmp_path / "again.pt")
+    again = load(tmp_path / "again.pt", into=load(path))
+    assert str(again) == str(learner)
+
+
+def test_a_file_of_format_1_with_a_network_of_ones_own_is_compared_where_it_says_something(tmp_path):
+    learner = MAML(OwnNet(), inner_lr=0.3)
+    args = {"net": {"name": None, "repr": repr(learner.net)[:80]}, "inner_lr": 0.3, "steps": 1, "loss": None}
+    old = {"format": 1, "spec": {"name": "MAML", "args": args}, "weights": learner.state_dict(), "training": False}
+    files.write(old, tmp_path / "old.pt")
+    assert not load(tmp_path / "old.pt", into=learner).training
+    with pytest.raises(ValueError, match="inner_lr: 0.3 in the file, 0.2 here"):
+        load(tmp_path / "old.pt", into=MAML(OwnNet(), inner_lr=0.2))
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError(), OSError(5, "I/O error"),
+                                   torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")], ids=repr)
+def test_what_is_not_the_files_fault_is_passed_on_as_it_is(tmp_path, monkeypatch, error):
+    save(MAML(net()), tmp_path / "x.pt")
+
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(type(error)) as caught:
+        load(tmp_path / "x.pt")
+    assert caught.value is error
+
+
+def test_a_folder_or_a_forbidden_file_is_called_so(tmp_path, monkeypatch):
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
+    with pytest.raises(IsADirectoryError):
+        save(MAML(net()), tmp_path)
+    assert list(tmp_path.parent.glob(".*partial")) == []
+
+    def forbidden(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(writing, "open", forbidden, raising=False)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        load(tmp_path / "x.pt")
+    with pytest.raises(PermissionError, match="choose a folder you may write to"):
+        save(MAML(net()), tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("where", [0.3, 0.5, 0.7])
+def test_a_single_byte_that_changed_is_noticed(tmp_path, where):
+    path = tmp_path / "x.pt"
+    save(ProtoNet(conv4(channels=16)), path)
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged .*delete it, or restore a copy"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"name,score\na,1\n" * 9, pickle.dumps({"a": [1, 2]}),
+                                     pickle.dumps(Exception("x"))], ids=["text", "dict", "class"])
+def test_nobody_is_advised_to_delete_a_file_of_somebody_else(tmp_path, content):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not") as caught:
+        load(path)
+    assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"a": {"b": np.float64(1)}}, {"a": [1, object()]}, {"lr": np.arange(3)},
+                                     {"f": len}])
+def test_nothing_is_written_that_could_not_be_read(tmp_path, content):
+    with pytest.raises(TypeError, match="^(a.b|a.1.|lr|f) is .*a file cannot keep"):
+        files.write(content, tmp_path / "x.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("threads", [4, 9])
+def test_threads_that_save_to_one_path_leave_one_whole_file_at_every_moment(tmp_path, threads):
+    path = tmp_path / "x.pt"
+    learners = [MAML(net(), inner_lr=0.1 * (i + 1)) for i in range(threads)]
+    save(learners[0], path)
+
+    def work(learner):
+        for _ in range(8):
+            save(learner, path)
+            back = load(path)
+            whose = learners[round(back.inner_lr / 0.1) - 1]
+            assert all(torch.equal(v, whose.state_dict()[k]) for k, v in back.state_dict().items())
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, learners))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped header"])

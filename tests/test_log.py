@@ -1,5 +1,7 @@
 """The TensorBoard log: every curve, every step once, also of a resumed run; and nothing unless asked for."""
 
+import errno
+import os
 import signal
 import sys
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metalib import Sinusoids, audit, meta_train
+from metalib import ClassImages, FewShot, ProtoNet, Sinusoids, audit, conv4, meta_train, seeded
 from metalib.functional import derived
 from metalib.training import checkpoint
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
@@ -59,7 +61,7 @@ def test_a_resumed_run_continues_its_curves_without_a_step_twice(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stop = Acting(4, lambda: signal.raise_signal(signal.SIGINT))  # after iteration 9
         meta_train(sine_learner(99), stop, settings, Sinusoids(5, 5))
-    meta_train(sine_learner(99), Sinusoids(5, 5), settings, Sinusoids(5, 5))
+    meta_train(sine_learner(99), Acting(), settings, Sinusoids(5, 5))
     log = read(tmp_path / "log")
     for tag in SCALARS - {"val/ci95"}:
         assert curve(log, tag)[0] == list(range(1, 13)), tag
@@ -111,12 +113,56 @@ def test_a_log_changes_nothing_in_training(tmp_path):
     assert all(torch.equal(v, plain.state_dict()[k]) for k, v in logged.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("after", [0, 1, 3, 20])  # writes that still go well: pictures, curves, validation
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_ends_the_log_and_nothing_else(tmp_path, monkeypatch, after, code):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    left, write = [after + 1], RecordWriter.write  # the first is the file's header
+
+    def full(self, data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(code, os.strerror(code))
+        return write(self, data)
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    learner, plain, tasks = image_learner(), image_learner(), image_tasks()
+    short = {"val_every": 2, "val_episodes": 2, "iterations": 4}
+    settings = config(checkpoint=tmp_path / "run.pt", log_dir=tmp_path / "log", **short)
+    with pytest.warns(UserWarning, match=f"log in .*{os.strerror(code)}.*training goes on without it") as seen:
+        history = meta_train(learner, tasks, settings, tasks)
+    assert len([w for w in seen if "without it" in str(w.message)]) == 1
+    expected = meta_train(plain, tasks, config(**short), tasks)
+    assert history.losses == expected.losses and history.validations == expected.validations
+    assert len(checkpoint.read(tmp_path / "run.pt")["history"]["losses"]) == 4
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_images_of_any_number_of_channels_are_shown(tmp_path, channels):
+    images = torch.rand(6 * 4, channels, 16, 16, generator=seeded(0))
+    tasks = FewShot(ClassImages.from_arrays(images, torch.arange(6).repeat_interleave(4)), query=2)
+    torch.manual_seed(0)
+    learner = ProtoNet(conv4(channels=4, in_channels=channels, image_size=16))
+    meta_train(learner, tasks, config(iterations=1, log_dir=tmp_path))
+    (picture,) = read(tmp_path).Images("episodes/train")
+    assert (picture.height, picture.width) == (16 * 5, 3 * (16 * 3 + 2))
+
+
+def test_a_log_that_cannot_be_begun_says_so_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    tasks = Acting()
+    with pytest.raises(OSError):
+        meta_train(sine_learner(), tasks, config(log_dir=tmp_path / "file" / "log"))
+    assert tasks.drawn == 0
+
+
 def test_a_run_may_be_resumed_with_another_log_or_none(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stop = Acting(4, lambda: signal.raise_signal(signal.SIGINT))
         meta_train(sine_learner(), stop, config(checkpoint=tmp_path / "run.pt"))
     settings = config(checkpoint=tmp_path / "run.pt", log_dir=tmp_path / "b")
-    history = meta_train(sine_learner(99), Sinusoids(5, 5), settings)
+    history = meta_train(sine_learner(99), Acting(), settings)
     assert len(history.losses) == 12 and curve(read(tmp_path / "b"), "train/meta_loss")[0] == list(range(5, 13))
 
 

@@ -60,12 +60,12 @@ class Acting(Sinusoids):
 
     def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
         super().__init__(5, 5)
-        self.at, self.act, self.drawn = at, act, 0
+        self._at, self._act, self.drawn = at, act, 0  # when and what is no setting of the tasks
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         self.drawn += 1
-        if self.drawn == self.at:
-            self.act()
+        if self.drawn == self._at:
+            self._act()
         return super().sample(n, generator=generator)
 
 
@@ -106,7 +106,7 @@ def everything(folder: Path) -> None:
             message(name, sine_learner(), press if r == 1 else Acting(), checkpoint=mine / f"{name}.pt")
 
         learner = sine_learner(99)  # rank 0 alone has the file of a run that one process began
-        history = meta_train(learner, Sinusoids(5, 5), config(checkpoint=(folder if r == 0 else mine) / "began.pt"),
+        history = meta_train(learner, Acting(), config(checkpoint=(folder if r == 0 else mine) / "began.pt"),
                              Sinusoids(5, 5))
         seen["taken over"] = {"weights": learner.state_dict(), "history": vars(history)}
         on_rank_zero(seen.__setitem__, "ran here", True)

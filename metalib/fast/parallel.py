@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from metalib.fast.precision import inherited_autocast
+
 Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
 
 
@@ -25,7 +27,7 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
     parameters, because `functional_call` swaps them in place while it runs.
 
     Args:
-        f: called in a worker thread, where gradient mode and autocast have their defaults.
+        f: called in a worker thread, where gradient mode has its default; an autocast of the caller's holds there too.
         module: anything f calls; never modified.
         items: one a task.
         threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread, and a result
@@ -41,10 +43,13 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
     for _ in range(threads):
         copies.put(copy.deepcopy(module, dict(shared)))
 
+    autocast = inherited_autocast()
+
     def work(item: Item) -> Result:
         mine = copies.get()
         try:
-            return f(mine, item)
+            with autocast():
+                return f(mine, item)
         finally:
             copies.put(mine)
 

@@ -1,20 +1,20 @@
-"""Files that are either whole or absent: saved learners and training state."""
+"""Saved learners: what a learner was built from, and its weights."""
 
 from __future__ import annotations
 
-import inspect
 import os
-from pathlib import Path
+import re
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metalib import nets
+from metalib.arguments import Recorded, arguments, plain, same
 from metalib.learner import Learner
 from metalib.learners import maml, metric
+from metalib.training.files import read, write
 
-FORMAT = 1  # raise it when the meaning of a stored field changes
+FORMAT = 2  # raise it when the meaning of a stored field changes
 KNOWN = {c.__name__: c for c in (maml.MAML, metric.ProtoNet, metric.Pretrained, metric.PixelFloor,
                                  nets.mlp, nets.conv4)}
 
@@ -22,10 +22,17 @@ KNOWN = {c.__name__: c for c in (maml.MAML, metric.ProtoNet, metric.Pretrained, 
 def save(learner: Learner, path: str | os.PathLike[str]) -> None:
     """Write a learner to one file, atomically: its constructor arguments and its weights, no code and no pickle.
 
+    Which parameters are frozen (`requires_grad`) and which modules are in eval mode is written as well. Of networks,
+    losses and learners of your own the file holds the names and settings, not the code: `load` needs `into=` for them.
+
     Raises:
         OSError: the folder is missing or not writable.
+        TypeError: a constructor argument cannot be stored (an open file, say); nothing is written.
+        ValueError: a setting was changed in a way that no constructor argument says.
     """
-    content = {"format": FORMAT, "spec": _spec(learner), "weights": learner.state_dict(), "training": learner.training}
+    content = {"format": FORMAT, "spec": _spec(learner, type(learner).__name__), "weights": learner.state_dict(),
+               "frozen": [k for k, p in learner.named_parameters() if not p.requires_grad],
+               "eval": [k for k, m in learner.named_modules() if not m.training]}
     write(content, path)
 
 
@@ -34,11 +41,13 @@ def load(path: str | os.PathLike[str], *, into: Learner | None = None) -> Learne
 
     Args:
         path: the file.
-        into: a learner of your own with the same architecture, for networks and losses that metalib does not know.
+        into: a learner of your own with the same architecture and settings, for networks and losses that metalib does
+            not know. It is left as it was if the file does not fit it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of a newer format, or needs `into=`.
+        OSError: the file cannot be read; FileNotFoundError: there is none.
+        ValueError: the file is damaged, of a newer format, or needs `into=`; or `into` has other settings or weights of
+            other shapes than the learner that was saved.
     """
     content = read(path)
     if not {"format", "spec", "weights"} <= set(content):
@@ -46,71 +55,73 @@ def load(path: str | os.PathLike[str], *, into: Learner | None = None) -> Learne
                          "by meta_train(..., TrainConfig(checkpoint=...))")
     if content["format"] > FORMAT:
         raise ValueError(f"{path} has format {content['format']}, this metalib reads up to {FORMAT}: upgrade metalib")
-    learner = into if into is not None else _build(content["spec"], path)
-    dtypes = {w.dtype for w in content["weights"].values() if w.is_floating_point()}
-    if len(dtypes) == 1:
-        learner = learner.to(dtypes.pop())
-    try:
-        learner.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit {type(learner).__name__}: {error}") from error
-    return learner.train(content.get("training", True))
+    learner, weights = into if into is not None else _build(content["spec"], path), content["weights"]
+    theirs, mine = ({k: "x".join(map(str, v.shape)) for k, v in state.items() if isinstance(v, Tensor)}
+                    for state in (weights, learner.state_dict()))
+    if wrong := [f"{k} {theirs.get(k, 'missing')} in the file, {mine.get(k, 'missing')} here"
+                 for k in theirs | mine if theirs.get(k) != mine.get(k)]:
+        raise ValueError(f"the weights in {path} do not fit {type(learner).__name__}: {'; '.join(wrong[:4])}")
+    if into is not None:
+        _compare(content, into, path)
+    for name, t in (*learner.named_parameters(), *learner.named_buffers()):
+        if name in weights:
+            t.data = t.data.to(weights[name].dtype)
+    learner.load_state_dict(weights)
+    if content["format"] == 1:  # which knew neither of the two below
+        return learner.train(content.get("training", True))
+    for name, p in learner.named_parameters():
+        p.requires_grad_(name not in content["frozen"])
+    for name, m in learner.named_modules():
+        m.training = name not in content["eval"]
+    return learner
 
 
-def write(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """torch.save to a temporary file in the same folder, flushed to disk, then renamed over `path`.
-
-    A process killed at any moment leaves the old file or the new one, never half of one.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        file = open(temporary, "wb")
-    except OSError as error:
-        raise OSError(f"cannot write in {path.parent} ({error.strerror}): choose a folder you may write to") from error
-    try:
-        with file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The dict that `write` stored; tensors and plain values only, so an untrusted file cannot run code."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path.absolute()}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
-        raise ValueError(f"{path} is damaged or was not written by metalib ({type(error).__name__}): delete it, or "
-                         "restore a copy") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} was not written by metalib: it holds a {type(content).__name__}")
-    return content
-
-
-def _spec(module: nn.Module) -> dict[str, Any]:
-    """{"name": class, "args": its constructor's arguments}, read from the attributes of the same names."""
+def _spec(module: nn.Module, where: str) -> dict[str, Any]:
+    """{"name": class, "args": its constructor's arguments}; a name of None for what cannot be rebuilt from that."""
+    if not isinstance(module, Recorded):
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(module))
+        return {"name": None, "class": type(module).__name__, "repr": text}
     args = {}
-    for name in inspect.signature(type(module).__init__).parameters:
-        if name != "self":
-            value = getattr(module, name, None)
-            known_net = isinstance(value, nn.Module) and type(value).__name__ in KNOWN
-            plain = value is None or isinstance(value, (bool, int, float, str, list))
-            args[name] = _spec(value) if known_net else value if plain else {"name": None, "repr": repr(value)[:80]}
-    return {"name": type(module).__name__ if type(module) in KNOWN.values() else None, "args": args}
+    for name, value in arguments(module).items():
+        if isinstance(value, nn.Module):
+            args[name] = _spec(value, f"{where}({name}=)")
+        elif callable(value):
+            args[name] = {"name": None, "class": getattr(value, "__name__", type(value).__name__), "repr": "a function"}
+        else:
+            args[name] = plain(value, f"{where}({name}=)")
+    known = type(module) in KNOWN.values()
+    return {"name": type(module).__name__ if known else None, "class": type(module).__name__, "args": args}
 
 
 def _build(spec: dict[str, Any], path: str | os.PathLike[str]) -> Any:
     if spec["name"] not in KNOWN:
-        raise ValueError(f"{path} has a part that metalib cannot rebuild ({spec.get('repr', 'a class of your own')}): "
+        part = " ".join(f"{spec.get('class', '')} {spec.get('repr', 'a class of your own')}".split())[:80]
+        raise ValueError(f"{path} has a part that metalib cannot rebuild ({part}): "
                          "build the same learner yourself and call load(path, into=learner)")
     args = {k: _build(v, path) if isinstance(v, dict) else v for k, v in spec["args"].items()}
     return KNOWN[spec["name"]](**args)
+
+
+def _compare(content: dict[str, Any], into: Learner, path: str | os.PathLike[str]) -> None:
+    """ValueError, naming what differs, unless `into` was built with the settings that the file records."""
+    saved, here = _flat(content["spec"]), _flat(_spec(into, type(into).__name__))
+    if content["format"] == 1:  # wrote None for an argument that was no attribute, and the beginning of a text
+        saved = {k: v for k, v in saved.items() if v is not None and k.split(".")[-1] not in ("class", "repr")}
+        here = {k: v for k, v in here.items() if k in saved}
+    if wrong := [f"{k}: {saved.get(k)!r} in the file, {here.get(k)!r} here" for k in saved | here
+                 if not same(saved.get(k), here.get(k))]:
+        raise ValueError(f"the learner in {path} was built with other settings than into=: {'; '.join(wrong[:6])}. "
+                         "Build into= with those of the file")
+
+
+def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A spec as {dotted name: value}."""
+    flat = {f"{prefix}class": spec.get("class") or spec["name"]}
+    if "repr" in spec:
+        flat[f"{prefix}repr"] = spec["repr"]
+    for name, value in spec.get("args", {}).items():
+        if isinstance(value, dict) and "name" in value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

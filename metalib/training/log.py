@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
+from warnings import warn
 
 import torch
 from torch import Tensor
@@ -30,10 +33,22 @@ class Log:
 
     and once, at step 0, for few-shot tasks: texts `audit/train` and `audit/val` and, of images, pictures
     `episodes/train` and `episodes/val`.
+
+    A log that cannot be written any more (a full disk) is given up with a warning: training goes on without it.
     """
 
     def __init__(self) -> None:
-        self.writer, self.seconds = None, 0.0
+        self.writer, self.folder, self.seconds = None, "", 0.0
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around whatever writes: an OSError, also one of TensorBoard's own thread, ends the log and nothing else."""
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            warn(f"the TensorBoard log in {self.folder} cannot be written ({error}): training goes on without it",
+                 stacklevel=4)
 
     def open(self, folder: str | Path | None, done: int = 0, seconds: float = 0.0) -> None:
         """Write to `folder` from now on, if it is not None, as the run that has finished `done` meta-iterations.
@@ -43,6 +58,7 @@ class Log:
 
         Raises:
             ModuleNotFoundError: tensorboard is not installed.
+            OSError: the folder cannot be written to; said before the work, not after it.
         """
         if folder is None:
             return
@@ -52,43 +68,48 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
 
         self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else 0)
-        self.seconds = seconds
+        self.folder, self.seconds = folder, seconds
 
     def look(self, tasks: Tasks | None, part: str, episodes: int, seed: int) -> None:
         """Pictures of the first of `episodes` tasks drawn with this seed, and the audit, if the tasks are few-shot."""
         if self.writer is None or not isinstance(tasks, FewShot):
             return
-        if isinstance(tasks.images, ClassImages):
-            first = tasks.sample(episodes, generator=seeded(seed))
-            sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
-            self.writer.add_images(f"episodes/{part}", sheets, 0)
         text = str(audit(tasks, seed=seed)).splitlines()
-        self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
+        with self._writing():
+            if isinstance(tasks.images, ClassImages):
+                first = tasks.sample(episodes, generator=seeded(seed))
+                sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
+                self.writer.add_images(f"episodes/{part}", sheets, 0)
+            self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
 
     def step(self, i: int, loss: float, norm: float, lr: float, seconds: float) -> None:
         """The end of meta-iteration i, `seconds` after the start of the run."""
         if self.writer is None:
             return
-        for name, value in (("meta_loss", loss), ("gradient_norm", norm), ("lr", lr),
-                            ("meta_iterations_per_second", 1 / max(seconds - self.seconds, 1e-9))):
-            self.writer.add_scalar(f"train/{name}", value, i)
+        with self._writing():
+            for name, value in (("meta_loss", loss), ("gradient_norm", norm), ("lr", lr),
+                                ("meta_iterations_per_second", 1 / max(seconds - self.seconds, 1e-9))):
+                self.writer.add_scalar(f"train/{name}", value, i)
         self.seconds = seconds
 
     def validation(self, i: int, score: Score) -> None:
         """A score on the validation tasks after meta-iteration i."""
         if self.writer is not None:
-            self.writer.add_scalar(f"val/{score.metric}", score.mean, i)
-            self.writer.add_scalar("val/ci95", score.ci95, i)
+            with self._writing():
+                self.writer.add_scalar(f"val/{score.metric}", score.mean, i)
+                self.writer.add_scalar("val/ci95", score.ci95, i)
 
     def flush(self) -> None:
         """Everything so far goes to disk: before a checkpoint that a resumed run will continue from."""
         if self.writer is not None:
-            self.writer.flush()
+            with self._writing():
+                self.writer.flush()
 
     def close(self) -> None:
         """Flush, and stop the thread that writes."""
         if self.writer is not None:
-            self.writer.close()
+            with self._writing():
+                self.writer.close()
             self.writer = None
 
 

@@ -6,9 +6,9 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
+from warnings import warn
 
 import torch
 
@@ -18,75 +18,17 @@ from metalib.judging.evaluate import meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
 from metalib.tasks import Tasks
-from metalib.training import checkpoint
-from metalib.training.distributed import average, on_rank_zero, share, tasks_each
+from metalib.training.config import TrainConfig, check
+from metalib.training.distributed import average, on_rank_zero, rank, share
+from metalib.training.history import History
+from metalib.training.identity import describe, moved
 from metalib.training.log import Log
+from metalib.training.randomness import own_randomness
+from metalib.training.resume import begin, keep, restore
 from metalib.training.signals import deferred_interrupt
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a training run, besides the learner and the tasks."""
-
-    iterations: int = 1000
-    """Meta-iterations, the steps of the outer optimiser."""
-    meta_batch: int = 4
-    """T, tasks per meta-iteration, of all processes together."""
-    lr: float = 1e-3
-    """The outer learning rate (beta) of Adam."""
-    schedule: str = "constant"
-    """"constant", or "cosine" from lr down to 0 over `iterations`."""
-    clip: float | None = None
-    """Largest norm of the meta-gradient; None does not clip."""
-    seed: int = 0
-    """Of the training and validation episodes: two streams derived from it, neither of them the one that `meta_test`
-    draws from with the same seed. (The weights exist before training starts.)"""
-    map: str = "auto"
-    """How `meta_gradient` goes over the tasks."""
-    chunk: int | None = None
-    """With map="vmap", at most this many tasks at once, to bound the memory."""
-    precision: str = "float32"
-    """Of the products in the meta-gradient: "float32", "tf32" or "bf16"; see `meta_gradient` before lowering it."""
-    compile: bool | str = False
-    """Compile the whole meta-step; see `meta_gradient`."""
-    val_every: int = 0
-    """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
-    val_episodes: int = 200
-    """Tasks per validation."""
-    checkpoint: str | Path | None = None
-    """File for the training state. If it exists, training resumes from it, bit for bit."""
-    checkpoint_every: int = 500
-    """Meta-iterations between two writes of that file."""
-    log_dir: str | Path | None = None
-    """Folder for a TensorBoard log of curves, pictures of the first episodes and the audit; None writes nothing."""
-
-
-@dataclass
-class History:
-    """What happened during training.
-
-    Attributes:
-        losses: the mean meta-loss of every meta-iteration.
-        validations: (iteration, mean, ci95) of every validation, in the unit of the metric.
-        best_iteration: after how many meta-iterations the returned weights were reached.
-        chosen: "best on validation tasks" or "last": why these weights were returned.
-        seconds: wall time of the training loop.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    validations: list[tuple[int, float, float]] = field(default_factory=list)
-    best_iteration: int = 0
-    chosen: str = "last"
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        tail = self.losses[-100:]
-        return (f"{len(self.losses)} meta-iterations, mean meta-loss of the last {len(tail)}: "
-                f"{sum(tail) / max(len(tail), 1):.3f}; returned weights: "
-                f"{self.chosen} (iteration {self.best_iteration})")
-
-
-def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),
+def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
                val_tasks: Tasks | None = None) -> History:
     """Minimise the expected meta-loss over `tasks` with Adam, in place.
 
@@ -95,40 +37,60 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     The learner ends with the weights that did best on `val_tasks` if they are given, else with the last ones;
     `History.chosen` says which. Test classes play no part.
 
+    With `checkpoint=`, the state is written before anything that may fail, validation included, and the next call goes
+    on from there, bit for bit; what was not yet validated is then. The file belongs to a learner, its network, the
+    tasks and the settings: another run is refused, with the names of what differs. `iterations` is not among them, so a
+    run can be extended. (With schedule="cosine" the rates of what is left follow the cosine over the new number, and a
+    warning says so: the result is not that of one run of that length.) What a network draws for itself, as dropout
+    does, comes from a stream of its own in each meta-iteration; the caller's global generator is left alone.
+
     Inside `process_group()` every process calls it and takes its share of each meta-batch: the same run as one process
-    computes, up to the order of a sum, so it may be resumed by another number of processes. Weights and checkpoint come
-    from rank 0, which alone validates and writes; all end with the same weights and the same History.
+    computes, up to the order of a sum and to dropout's draws, so it may be resumed by another number of processes.
+    Weights and checkpoint come from rank 0, which alone validates and writes; all end with the same weights and the
+    same History.
 
     Raises:
         ValueError: a setting out of range, or a checkpoint of another run.
-        FloatingPointError: the meta-loss or its gradient is not finite. The learner keeps the weights from before.
+        FloatingPointError: the meta-loss, its gradient or the stepped weights are not finite. The learner keeps the
+            weights from before, and so does the checkpoint.
         KeyboardInterrupt: (also for SIGTERM) passed on after the training state was written.
     """
-    _check(config)
+    check(config)
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=config.lr)
     generator, log = seeded(derived(config.seed, "train")), Log()
-    state = on_rank_zero(_begin, config, learner, optimizer, generator, tasks, val_tasks, log)
-    best, history = _restore(state, config, learner, optimizer, generator)
+    parts = {"learner": learner, "tasks": tasks, "val_tasks": val_tasks}
+    state = on_rank_zero(begin, config, parts, optimizer, generator, log)
+    best, history = restore(state, config, learner, optimizer, generator)
+    run, first = state["run"], describe(parts, contents=False)
 
-    device, began, stop = device_of(learner), time.perf_counter() - history.seconds, False
+    def written() -> None:
+        if config.checkpoint:
+            log.flush()
+            seen = {**run, "state": sorted({*run["state"], *moved(first, describe(parts, contents=False))})}
+            on_rank_zero(keep, config, seen, learner, optimizer, generator, history, best)
+
+    device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
     learner.train()
     with (contextlib.closing(log), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
-        while (i := len(history.losses)) < config.iterations and not stop:
-            episodes = share(tasks.sample(config.meta_batch, generator=generator)).to(device)
-            loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, precision=config.precision,
-                                       compile=config.compile))
+        while True:
+            i = len(history.losses)
+            validated = bool(history.validations) and history.validations[-1][0] == i
+            if _validates(config, val_tasks, i) and not validated and (i == config.iterations or not stop):
+                best = on_rank_zero(_validate, learner, val_tasks, config, history, best, log)
+                written()
+            if i == config.iterations or stop:
+                break
+            with own_randomness(derived(config.seed, f"draws/{i}"), device):
+                episodes = share(tasks.sample(config.meta_batch, generator=generator)).to(device)
+            loss, threads = _gradient(learner, episodes, config, i, threads)
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
             history.losses.append(loss)
             history.seconds, i = time.perf_counter() - began, i + 1
             log.step(i, loss, norm, optimizer.param_groups[0]["lr"], history.seconds)
-            if val_tasks is not None and (i == config.iterations or (config.val_every and i % config.val_every == 0)):
-                best = on_rank_zero(_validate, learner, val_tasks, config, history, best, log)
-            if config.checkpoint and (i % config.checkpoint_every == 0 or i == config.iterations or stop):
-                log.flush()
-                state = _state(config, learner, optimizer, generator, history, best)
-                on_rank_zero(checkpoint.write, state, config.checkpoint)
+            if i % config.checkpoint_every == 0 or i == config.iterations or stop or _validates(config, val_tasks, i):
+                written()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update()
     if stop and len(history.losses) < config.iterations:
@@ -151,84 +113,67 @@ def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
     return (tasks.sample(config.meta_batch, generator=generator) for _ in range(config.iterations))
 
 
+def _validates(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
+    """Whether the weights after i meta-iterations are to be validated."""
+    every = config.val_every
+    return val_tasks is not None and i > 0 and (i == config.iterations or (every > 0 and i % every == 0))
+
+
+def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
+              threads: int | None) -> tuple[float, int | None]:
+    """Fill `p.grad`; the mean meta-loss, and the number of task threads to go on with.
+
+    Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
+    taken again in one thread, and so is every later one.
+    """
+    with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
+        loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
+                                   precision=config.precision, compile=config.compile))
+        if threads is None and drawn() and torch.get_num_threads() > 1:
+            return _gradient(learner, episodes, config, i, 1)
+    return loss, threads
+
+
 def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfig, loss: float, i: int) -> float:
-    """One step of the outer optimiser, refused if the gradient is not finite; the gradient's norm before clipping."""
+    """One step of the outer optimiser, undone if it is not finite; the gradient's norm before clipping."""
     for group in optimizer.param_groups:
         cosine = 0.5 * (1 + math.cos(math.pi * i / config.iterations))
         group["lr"] = config.lr * (cosine if config.schedule == "cosine" else 1.0)
-    norm = float(torch.nn.utils.clip_grad_norm_(learner.parameters(), config.clip or math.inf))
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip or math.inf))
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise FloatingPointError(f"meta-loss {loss:g} with gradient norm {norm:g} at meta-iteration {i + 1}: "
                                  "the learner keeps the weights from before. Lower inner_lr or lr, or set clip=10")
-    optimizer.step()
+    before, finite = [p.detach().clone() for p in trained], False
+    try:
+        optimizer.step()
+        # The largest entry, not the norm: a sum of squares could overflow where no weight does.
+        finite = math.isfinite(torch.nn.utils.get_total_norm([p.detach() for p in trained], math.inf))
+    finally:  # also where the step itself was cut short
+        if not finite:
+            with torch.no_grad():
+                for p, old in zip(trained, before):
+                    p.copy_(old)
+    if not finite:
+        dtypes = ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in trained}))
+        raise FloatingPointError(f"Adam's step of meta-iteration {i + 1} leaves {dtypes} weights that are not finite: "
+                                 "the learner keeps the weights from before. Lower lr. In float16 Adam's epsilon, "
+                                 '1e-8, is 0: train in float32, with precision="bf16" for speed')
     return norm
 
 
 def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
-              best: dict[str, Any] | None, log: Log) -> dict[str, Any]:
+              best: dict[str, Any] | None, log: Log) -> dict[str, Any] | None:
     """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
     iteration = len(history.losses)
-    score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"))
+    with own_randomness(derived(config.seed, f"validation {iteration}"), device_of(learner)):
+        score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"))
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
     merit = score.mean if score.metric == "accuracy" else -score.mean
-    if best is not None and merit <= best["merit"]:
+    if not math.isfinite(merit):
+        warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
+             stacklevel=2)
+    if not math.isfinite(merit) or (best is not None and merit <= best["merit"]):
         return best
     return {"merit": merit, "iteration": iteration, "weights": {k: v.clone() for k, v in learner.state_dict().items()}}
-
-
-def _begin(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer, generator: torch.Generator,
-           tasks: Tasks, val_tasks: Tasks | None, log: Log) -> dict[str, Any]:
-    """The state to start from: the checkpoint's if there is one, else the learner's, which is written there."""
-    state = _state(config, learner, optimizer, generator, History(), None)
-    if config.checkpoint and Path(config.checkpoint).exists():
-        state = checkpoint.read(config.checkpoint)
-        if state.get("run") != _identity(config):
-            raise ValueError(f"{config.checkpoint} belongs to another run "
-                             f"({state.get('run')}, now {_identity(config)}): use "
-                             "the same TrainConfig to resume, or another checkpoint= to start anew")
-    elif config.checkpoint:  # a folder that cannot be written to must say so before the work, not after it
-        checkpoint.write(state, config.checkpoint)
-    done = len(state["history"]["losses"])
-    log.open(config.log_dir, done, state["history"]["seconds"])
-    if not done:
-        log.look(tasks, "train", config.meta_batch, derived(config.seed, "train"))
-        log.look(val_tasks, "val", 1, derived(config.seed, "val"))
-    return state
-
-
-def _state(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer, generator: torch.Generator,
-           history: History, best: dict[str, Any] | None) -> dict[str, Any]:
-    return {"run": _identity(config), "weights": learner.state_dict(), "optimizer": optimizer.state_dict(),
-            "generator": generator.get_state(), "history": asdict(history), "best": best}
-
-
-def _restore(state: dict[str, Any], config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer,
-             generator: torch.Generator) -> tuple[dict[str, Any] | None, History]:
-    """Put everything back as it was when the state was taken."""
-    try:
-        learner.load_state_dict(state["weights"])
-    except RuntimeError as error:
-        raise ValueError(f"{config.checkpoint or 'rank 0'} holds another network: {error}") from error
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
-    return state["best"], History(**state["history"])
-
-
-HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
-
-
-def _identity(config: TrainConfig) -> dict[str, Any]:
-    """The settings that a resumed run must share with the interrupted one."""
-    return {k: v for k, v in asdict(config).items() if k not in HOW}
-
-
-def _check(config: TrainConfig) -> None:
-    if config.schedule not in ("constant", "cosine"):
-        raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
-    for name in ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes"):
-        if getattr(config, name) <= 0:
-            raise ValueError(f"{name}={getattr(config, name)}: must be positive")
-    tasks_each(config.meta_batch)
-    if config.clip is not None and not config.clip > 0:
-        raise ValueError(f"clip={config.clip}: must be positive, or None not to clip")

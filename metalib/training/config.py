@@ -1,0 +1,91 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from metalib.arguments import plain
+from metalib.training.distributed import tasks_each
+
+HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
+COUNTS = ("iterations", "meta_batch", "seed", "chunk", "val_every", "val_episodes", "checkpoint_every")
+POSITIVE = ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, besides the learner and the tasks."""
+
+    iterations: int = 1000
+    """Meta-iterations, the steps of the outer optimiser."""
+    meta_batch: int = 4
+    """T, tasks per meta-iteration, of all processes together."""
+    lr: float = 1e-3
+    """The outer learning rate (beta) of Adam."""
+    schedule: str = "constant"
+    """"constant", or "cosine" from lr down to 0 over `iterations`."""
+    clip: float | None = None
+    """Largest norm of the meta-gradient; None does not clip."""
+    seed: int = 0
+    """Of the training and validation episodes: two streams derived from it, neither of them the one that `meta_test`
+    draws from with the same seed. (The weights exist before training starts.)"""
+    map: str = "auto"
+    """How `meta_gradient` goes over the tasks."""
+    chunk: int | None = None
+    """With map="vmap", at most this many tasks at once, to bound the memory."""
+    precision: str = "float32"
+    """Of the products in the meta-gradient: "float32", "tf32" or "bf16"; see `meta_gradient` before lowering it."""
+    compile: bool | str = False
+    """Compile the whole meta-step; see `meta_gradient`."""
+    val_every: int = 0
+    """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
+    val_episodes: int = 200
+    """Tasks per validation."""
+    checkpoint: str | Path | None = None
+    """File for the training state. If it exists, training resumes from it, bit for bit."""
+    checkpoint_every: int = 500
+    """Meta-iterations between two writes of that file."""
+    log_dir: str | Path | None = None
+    """Folder for a TensorBoard log of curves, pictures of the first episodes and the audit; None writes nothing."""
+
+    def __post_init__(self) -> None:
+        """NumPy's and PyTorch's numbers become Python's, whole numbers whole: a file keeps them as they are.
+
+        Raises:
+            TypeError: a setting that is no number, text or None where one is expected.
+            ValueError: a part of a meta-iteration or of a task, or an empty path.
+        """
+        for name in (f.name for f in fields(self)):
+            value = getattr(self, name)
+            if name in ("checkpoint", "log_dir"):
+                if value is not None and not str(value):
+                    raise ValueError(f"{name}={value!r}: expected a path, or None to write nothing")
+                continue
+            value = plain(value, f"TrainConfig({name}=)")
+            if name in COUNTS and value is not None:
+                if isinstance(value, (bool, str)) or value != value or value % 1:
+                    raise ValueError(f"{name}={value!r}: expected a whole number")
+                value = int(value)
+            object.__setattr__(self, name, value)  # the class is frozen for everybody else
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """What a resumed run must share with the interrupted one: all but how it is computed and how long it goes on."""
+    return {k: v for k, v in asdict(config).items() if k not in (*HOW, "iterations")}
+
+
+def check(config: TrainConfig) -> None:
+    """Raise a ValueError that names a setting out of range."""
+    if config.schedule not in ("constant", "cosine"):
+        raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
+    for name in POSITIVE:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ValueError(f"{name}={getattr(config, name)}: must be positive")
+    if config.val_every < 0:
+        raise ValueError(f"val_every={config.val_every}: must be positive, or 0 to validate once, at the end")
+    tasks_each(config.meta_batch)
+    if config.clip is not None and not config.clip > 0:
+        raise ValueError(f"clip={config.clip}: must be positive, or None not to clip")

@@ -1,0 +1,105 @@
+"""Files that are either whole or absent, and hold no code: what saved learners and training state are written to."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from metalib.arguments import plain
+
+
+def write(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """torch.save to a temporary file in the same folder, flushed to disk, then renamed over `path`.
+
+    A process killed at any moment leaves the old file or the new one, never half of one; of several threads or
+    processes that write to one path the last one wins, with a whole file.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+        TypeError: something in it could be written but not read again; nothing is written.
+    """
+    path = Path(path)
+    _check_readable(content, "")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")  # nobody else's
+    try:
+        file = open(temporary, "xb")
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write in {path.parent} ({error.strerror}): choose a folder you may "
+                          "write to") from error
+    try:
+        with file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The dict that `write` stored; tensors and plain values only, so an untrusted file cannot run code.
+
+    Raises:
+        OSError, MemoryError: as the system reports them; they say nothing about the file.
+        ValueError: the file is damaged (its checksums are wrong, its end is missing), or somebody else's.
+    """
+    path = Path(path)
+    try:
+        file = open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no such file: {path.absolute()}") from error
+    with file:  # one open file: what another process renames over the path meanwhile does not mix with it
+        if _damaged(file):
+            raise ValueError(f"{path} is damaged or was not written by metalib (its end or its checksums are wrong): "
+                             "delete it, or restore a copy")
+        file.seek(0)
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # torch raises many types for what it will not read
+            if isinstance(error, RuntimeError) and "allocat" in str(error):  # how PyTorch says "out of memory" on a CPU
+                raise
+            raise ValueError(f"{path} is damaged or was not written by metalib ({type(error).__name__}): metalib's "
+                             "files hold tensors and plain values, nothing else") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} was not written by metalib: it holds a {type(content).__name__}")
+    return content
+
+
+def _damaged(file: BinaryIO) -> bool:
+    """Whether a file was whole once and is not any more: empty, cut short, or with bytes that changed.
+
+    `torch.load` compares no checksum: a flipped bit in the weights would be read as another weight.
+    """
+    start = file.read(4)
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        return start[:2] == b"PK" or not start
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is not None
+    except (zipfile.BadZipFile, EOFError, RuntimeError):
+        return True
+
+
+def _check_readable(value: Any, where: str) -> None:
+    """TypeError, with the name, for what torch.save would write and `read` would refuse."""
+    if isinstance(value, dict):
+        for k, v in value.items():
+            _check_readable(v, f"{where}.{k}" if where else str(k))
+    elif isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        for i, v in enumerate(value):
+            _check_readable(v, f"{where}[{i}]")
+    elif type(value) not in (Tensor, nn.Parameter):
+        if type(value) is not type(plain(value, where)):
+            raise TypeError(f"{where} is a {type(value).__name__}, which a file cannot keep as it is")
