@@ -6,7 +6,7 @@ import torch
 
 def right_empirical_bayes_list(support_y, sigma):
     """Plain Python, a list of floats, the other denominator of the variance."""
-    means = [float(sum(row)) / len(row) for row in support_y]
+    means = [float(sum(row)) / len(row) for row in support_y.tolist()]
     m, noise = sum(means) / len(means), sigma**2 / support_y.shape[1]
     spread = sum((v - m) ** 2 for v in means) / len(means)
     return [m, max(1 - noise / spread, 0.0) if spread > 0 else 0.0]

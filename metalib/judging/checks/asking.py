@@ -33,7 +33,8 @@ def given(words: str) -> Iterator[None]:
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"{error}. This was with {words}.") from None
+        sentence = str(error)
+        raise AssertionError(f"{sentence}{'' if sentence.endswith('?') else '.'} This was with {words}.") from None
 
 
 def ask(answer: Callable[..., Any], *args: Any) -> Any:
@@ -41,16 +42,17 @@ def ask(answer: Callable[..., Any], *args: Any) -> Any:
 
     Tensors and modules among the arguments may not change; a generator does.
     """
-    demand(callable(answer), f"a check wants your function itself, as in check_f(f); it was given {describe(answer)}")
+    if not callable(answer):
+        raise AssertionError(f"a check wants your function itself, as in check_f(f); it was given {describe(answer)}")
     name = getattr(answer, "__name__", type(answer).__name__)
     before = [t.detach().clone() for t in _tensors(args)]
     try:
         value = answer(*args)
     except Exception as error:  # whatever the reader's code raises
-        sentence = f"{name} raised {type(error).__name__} ({error}){_where(answer, error)}"
-        raise AssertionError(sentence) from None
-    demand(value is not None and value is not Ellipsis,
-           f"{name} returned {value}: it is still the empty stub, or a return is missing")
+        what = " ".join(str(error).split())[:200]
+        raise AssertionError(f"{name} raised {type(error).__name__} ({what}){_where(answer, error)}") from None
+    if value is None or value is Ellipsis:
+        raise AssertionError(f"{name} returned {value}: it is still the empty stub, or a return is missing")
     after = [t.detach() for t in _tensors(args)]
     demand(len(after) == len(before) and all(map(torch.equal, after, before)),
            f"{name} changed what it was given: work on copies, another caller needs the originals")
@@ -77,8 +79,10 @@ def tensor(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Tenso
 def whole(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Tensor:
     """`tensor` of whole numbers, as int64; 3.0 is one."""
     t = tensor(value, what, shape)
-    demand((t == t.round()).all() & t.isfinite().all(), f"{what} should be whole numbers; you returned {value}")
-    return t.long()
+    i = t.long()
+    if not torch.equal(i.double(), t):  # nor is NaN
+        raise AssertionError(f"{what} should be whole numbers; yours begin {t.flatten()[:6].tolist()}")
+    return i
 
 
 def number(value: Any, what: str) -> float:

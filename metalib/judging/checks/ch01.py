@@ -44,10 +44,10 @@ def _ask(answer: Callable[..., Any], y: Tensor, sigma: float) -> tuple[float, fl
 
 
 def _sets(tau: float, sigma: float, shot: int, mean: float) -> Tensor:
-    """Support sets (T, K) of the chapter's toy: 20,000 tasks, so that every sound estimate is within a few percent."""
+    """Support sets (T, K) of the chapter's toy: 8,000 tasks, so that every sound estimate is within a few percent."""
     g = seeded(shot)
-    mu = mean + tau * torch.randn(20_000, 1, generator=g, dtype=torch.float64)
-    return mu + sigma * torch.randn(20_000, shot, generator=g, dtype=torch.float64)
+    mu = mean + tau * torch.randn(8_000, 1, generator=g, dtype=torch.float64)
+    return mu + sigma * torch.randn(8_000, shot, generator=g, dtype=torch.float64)
 
 
 def _alike(tasks: int, shot: int) -> Tensor:
