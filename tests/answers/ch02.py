@@ -102,6 +102,17 @@ def wrong_draw_smallest(counts, way, shot, query, generator):
     return classes, torch.stack([_perm(counts.min(), generator)[:shot + query] for _ in classes])
 
 
+def wrong_draw_first_twenty(counts, way, shot, query, generator):
+    """Never looks beyond the first twenty examples of a class, as many as an Omniglot class has."""
+    classes = _perm(len(counts), generator)[:way]
+    return classes, torch.stack([_perm(counts[c].clamp(max=20), generator)[:shot + query] for c in classes])
+
+
+def wrong_draw_first_ten_classes(counts, way, shot, query, generator):
+    """Never looks beyond the first ten classes."""
+    return right_draw_without_replacement(counts[:10], way, shot, query, generator)
+
+
 def wrong_draw_largest(counts, way, shot, query, generator):
     """The other size for all: indices outside the small classes."""
     classes = _perm(len(counts), generator)[:way]

@@ -90,7 +90,7 @@ def wrong_multi_step_loss_first_order(learner, episode, weights):
 
 def wrong_multi_step_loss_float(learner, episode, weights):
     """A float."""
-    return float(right_multi_step_loss_stacked(learner, episode, weights))
+    return float(right_multi_step_loss_stacked(learner, episode, weights).detach())
 
 
 def wrong_multi_step_loss_list(learner, episode, weights):

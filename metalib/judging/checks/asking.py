@@ -120,7 +120,12 @@ def off(got: float, right: float) -> str:
         return "has the wrong sign"
     if not 0.5 < ratio < 2:
         return f"is {ratio:.3g} times too large" if ratio > 1 else f"is {1 / ratio:.3g} times too small"
-    return f"is {100 * abs(ratio - 1):.2g} % too {'large' if ratio > 1 else 'small'}"
+    return f"is {percent(abs(ratio - 1))} too {'large' if ratio > 1 else 'small'}"
+
+
+def percent(share: float) -> str:
+    """0.5 as "50 %", 0.00012 as "0.012 %"."""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def apart(a: float, b: float) -> tuple[str, str]:

@@ -19,8 +19,8 @@ def check_empirical_bayes(answer: Callable[..., Any]) -> None:
         with given(f"{len(y)} tasks of {shot} observations, sigma = {sigma}"):
             m, w = _ask(answer, y, sigma)
             demand(abs(m - mean) <= 0.1 * (tau + sigma), (
-                f"your prior mean {m:.2f} is not where the tasks' means lie, half of which are below "
-                f"{float(y.mean(1).median()):.2f}"))
+                f"your prior mean m = {m:.3f} is too {'large' if m > mean else 'small'}: it is not where the tasks' "
+                "means lie"))
             demand(abs(w - right) <= 0.05, (
                 f"your shrinkage w = {w:.3f} {off(w, right)}: the means of the support sets differ; how much of that "
                 "is the tasks, and how much the noise that K observations leave?"))

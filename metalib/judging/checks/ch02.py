@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from metalib.functional import seeded
 from metalib.judging.checks.asking import ask, demand, given, pair, tensor, whole
 from metalib.tasks.few_shot import FewShot
 
-SIGMAS = 6.5  # of a normal variable: 4e-11, so that some 150 tests raise a false alarm less than once in 10^8 runs
+SIGMAS = 6.5  # of a normal variable: 4e-11, so that some 100 tests raise a false alarm less than once in 10^8 runs
 
 
 def check_draw(answer: Callable[..., Any]) -> None:
@@ -24,6 +24,15 @@ def check_draw(answer: Callable[..., Any]) -> None:
     for counts, way, shot, query in (((5,), 1, 1, 1), ((2, 2), 2, 1, 1), ((4, 6, 5), 2, 2, 1), ((9, 7, 8, 6), 3, 1, 5)):
         with given(f"counts = {list(counts)}, way = {way}, shot = {shot}, query = {query}"):
             _draws(answer, counts, way, shot, query, 10)
+    with given("16 classes of 4 examples, way = 5, shot = 1, query = 1"):
+        classes, _ = _draws(answer, 16 * (4,), 5, 1, 1, 400)
+        for n in range(5):
+            _fair(classes[:, n:n + 1], [(c,) for c in range(16)], f"which class gets the label {n}")
+    with given("counts = [30, 24], way = 2, shot = 2, query = 3"):
+        classes, examples = _draws(answer, (30, 24), 2, 2, 3, 400)
+        for c, j in product(range(2), range(5)):
+            column = examples[classes == c][:, j:j + 1]
+            _fair(column, [(i,) for i in range((30, 24)[c])], f"column {j} of the examples of class {c}")
     counts = (3, 6, 4, 5, 3)
     with given(f"counts = {list(counts)}, way = 3, shot = 1, query = 2"):
         _fair_columns(*_draws(answer, counts, 3, 1, 2, 1600), counts)
@@ -71,7 +80,7 @@ def _fair_columns(classes: Tensor, examples: Tensor, counts: tuple[int, ...]) ->
         drawn = examples[classes == c]  # (n_c, K+Q)
         for j in range(columns):
             _fair(drawn[:, j:j + 1], [(i,) for i in range(m)], f"column {j} of the examples of class {c}")
-        for j, k in permutations(range(columns), 2):
+        for j, k in combinations(range(columns), 2):
             _fair(drawn[:, [j, k]], permutations(range(m), 2), f"columns {j} and {k} of the examples of class {c}")
         _fair(drawn, permutations(range(m), columns), f"the ordered choice of {columns} examples of class {c}")
         for n in range(way):
@@ -80,8 +89,8 @@ def _fair_columns(classes: Tensor, examples: Tensor, counts: tuple[int, ...]) ->
 
 
 def _fair(rows: Tensor, outcomes: Iterable[tuple[int, ...]], what: str) -> None:
-    """Demand that every outcome (all below 10) is equally likely in rows (n, c): Pearson's chi-square."""
-    radix = 10 ** torch.arange(rows.shape[1])
+    """Demand that every outcome (of numbers below 100) is equally likely in rows (n, c): Pearson's chi-square."""
+    radix = 100 ** torch.arange(rows.shape[1])
     outcomes = sorted(outcomes, key=lambda o: o[::-1])
     cells = (torch.tensor(outcomes) * radix).sum(1)  # increasing
     count = torch.bincount(torch.searchsorted(cells, (rows * radix).sum(1)), minlength=len(cells)).double()
@@ -139,5 +148,5 @@ def _copied(answer: Callable[..., Any], episodes: Episode, copies: list[int], wo
         for t, right in enumerate(copies):
             high = "large" if float(got[t]) > right / queries else "small"
             demand(abs(float(got[t]) - right / queries) <= 1e-6, (
-                f"you call {float(got[t]):.6g} of task {t}'s {queries} queries copies, which is too {high}: count "
-                "queries, not pairs; compare whole images, exactly, and only within one task"))
+                f"your fraction for task {t}, with its {queries} queries, is {float(got[t]):.6g}, which is too {high}: "
+                "count queries, not pairs; compare whole images, exactly, and only within one task"))

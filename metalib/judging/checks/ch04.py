@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from metalib.episode import Episode
 from metalib.judging.checks import toys
-from metalib.judging.checks.asking import ask, close, demand, distance, given, named, number, off
+from metalib.judging.checks.asking import ask, close, demand, distance, given, named, number, off, percent
 from metalib.learners.maml import FOMAML, MAML
 
 
@@ -28,7 +28,7 @@ def check_one_step(answer: Callable[..., Any]) -> None:
             for k in right:
                 error = distance(got[k], right[k])
                 demand(error <= 1e-5, (
-                    f"the entry {k!r} is {100 * error:.2g} % off (the length of the difference, relative). At which "
+                    f"the entry {k!r} is {percent(error)} off (the length of the difference, relative). At which "
                     "point is each gradient and the Hessian taken, of which loss, and with which factor?"))
 
 

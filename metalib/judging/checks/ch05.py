@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metalib.judging.checks import toys
-from metalib.judging.checks.asking import ask, close, demand, describe, distance, given, off
+from metalib.judging.checks.asking import ask, close, demand, describe, distance, given, off, percent
 from metalib.learners.maml import MAML
 
 
@@ -38,5 +38,5 @@ def check_multi_step_loss(answer: Callable[..., Any]) -> None:
             for k, a, b in zip(names, yours, torch.autograd.grad(right, theta)):
                 error = distance(torch.zeros_like(b) if a is None else a, b)
                 demand(error <= 1e-5, (
-                    f"the loss is right, and its gradient for {k!r} is {100 * error:.2g} % off: something was detached "
+                    f"the loss is right, and its gradient for {k!r} is {percent(error)} off: something was detached "
                     "on the way"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metalib.functional import Params
 from metalib.judging.checks import toys
-from metalib.judging.checks.asking import ask, close, demand, distance, given, named, number, off, pair
+from metalib.judging.checks.asking import ask, close, demand, distance, given, named, number, off, pair, percent
 from metalib.learners.maml import MAML
 
 
@@ -32,8 +32,8 @@ def check_in_chunks(answer: Callable[..., Any]) -> None:
             for k in right:
                 error = distance(grads[k], right[k])
                 demand(error <= 1e-6, (
-                    f"the gradient for {k!r} is {100 * error:.2g} % off. The last chunk may be smaller than the "
-                    "others: how much should it count? (And meta_gradient overwrites p.grad.)"))
+                    f"the gradient for {k!r} is {percent(error)} off. Note that meta_gradient overwrites "
+                    "p.grad. And the last chunk may be smaller than the others: how much should it count?"))
             demand(close(loss, mean, 1e-6), f"the gradient is right, and the mean loss {loss:.6g} {off(loss, mean)}")
 
 
