@@ -150,11 +150,10 @@ def short():
 
 
 def nbval(nb: nbformat.NotebookNode, folder: Path) -> subprocess.CompletedProcess:
-    """Run a copy where a chapter would be: beside the exercises, one folder below the results."""
+    """Run a copy where a chapter would be: one folder below the results."""
     (folder / "book").mkdir(exist_ok=True)
-    for name in ("book/exercises", "results"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+    if not (folder / "results").exists():
+        (folder / "results").symlink_to(ROOT / "results")
     nbformat.write(nb, folder / "book" / "copy.ipynb")
     return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True)
 
