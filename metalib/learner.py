@@ -35,9 +35,12 @@ class Learner(nn.Module):
     Attributes:
         shares_weights: True promises that every task uses theta itself (a metric learner's encoder), never weights of
             its own. A meta-batch is then one flattened batch with one backward pass, where it pays.
+        approximate: True declares that the meta-gradient is, on purpose, not the derivative of the meta-loss (an
+            approximation of one's own): `certify_gradient` then does not hold finite differences against it.
     """
 
     shares_weights = False
+    approximate = False
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__()
