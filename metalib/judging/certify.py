@@ -91,6 +91,7 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
         episode = Episode(*(Data(d.x[None], d.y[None], d.way) for d in episode))
     learner, episode, errors = _float64_copy(learner, 0 if smooth else 1e-4), episode.to(torch.float64), {}
     with torch.random.fork_rng():
+        torch.manual_seed(0)
         expected = double_backward(learner, episode)
         for how in ("vmap", "loop"):
             gradient = _meta_gradient(learner, episode, how, map)
@@ -101,7 +102,6 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
 
 def double_backward(learner: Learner, episode: Episode) -> Params:
     """The mean meta-gradient by plain autograd: each task's loss by itself, no vmap, no outer torch.func."""
-    torch.manual_seed(0)
     params = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     total = {k: torch.zeros_like(p) for k, p in params.items()}
     for t in range(episode.tasks):
@@ -127,7 +127,7 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
         with torch.no_grad():
             for k, p in theta.items():
                 p.copy_(start[k] + h * v[k])
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return sum(float(learner(episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
 
     apart, size, enough = 0.0, 0.0, 0.1 * TOLERANCE[smooth]
