@@ -33,7 +33,7 @@ class TrainConfig:
     """Of the training and validation episodes: two streams derived from it, neither of them the one that `meta_test`
     draws from with the same seed. (The weights exist before training starts.)"""
     map: str = "auto"
-    """How `meta_gradient` goes over the tasks."""
+    """How `meta_gradient` and the validation go over the tasks."""
     chunk: int | None = None
     """With map="vmap", at most this many tasks at once, to bound the memory."""
     precision: str = "float32"
@@ -44,6 +44,8 @@ class TrainConfig:
     """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
     val_episodes: int = 200
     """Tasks per validation."""
+    metric: str | None = None
+    """Of the validation: "accuracy" (more is better), "MSE", "loss" (the learner's own); see `meta_test`."""
     checkpoint: str | Path | None = None
     """File for the training state. If it exists, training resumes from it, bit for bit."""
     checkpoint_every: int = 500

@@ -167,7 +167,8 @@ def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: 
     """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
     iteration = len(history.losses)
     with own_randomness(derived(config.seed, f"validation {iteration}"), device_of(learner)):
-        score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"))
+        score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"),
+                          metric=config.metric, map=config.map)
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
     merit = score.mean if score.metric == "accuracy" else -score.mean
