@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -310,7 +311,8 @@ def test_it_says_what_it_needs_to_know(project, monkeypatch, capsys):
 
 def test_a_kill_reaches_the_recipe_and_the_next_start_continues(project):
     slow = project / "recipe.py"
-    slow.write_text("import pathlib, sys, time\ntry:\n    pathlib.Path('began').touch(); time.sleep(600)\n"
+    slow.write_text("import pathlib, sys, time\ntry:\n    pathlib.Path('began').touch()\n"
+                    "    for _ in range(10**4): time.sleep(0.01)\n"
                     "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); sys.exit(130)\n")
     code = ("import sys, pathlib; sys.path.insert(0, sys.argv.pop(1)); from tools import records\n"
             "records.ROOT = pathlib.Path.cwd(); records.RECIPES = {'a': records.Recipe('recipe.py a', 'a')}\n"
@@ -318,7 +320,7 @@ def test_a_kill_reaches_the_recipe_and_the_next_start_continues(project):
     command = [sys.executable, "-c", code, str(ROOT), "--since", "HEAD", "--runs", "runs", "--only", "a"]
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not (project / "began").exists() and process.poll() is None:
-        pass
+        time.sleep(0.01)
     process.terminate()
     output, _ = process.communicate()
     assert (project / "stopped").exists() and "a: stopped; start again to continue" in output
