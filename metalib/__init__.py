@@ -6,16 +6,17 @@ The public names, in reading order. A meta-learner is a function from a small da
 """
 
 from metalib.episode import Data, Episode  # isort: skip
-from metalib.data import ClassImages, glyphs, omniglot  # isort: skip
-from metalib.tasks import Classify, FewShot, Sinusoids  # isort: skip
+from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
+from metalib.tasks import Classify, FewShot, FixedEpisodes, Sinusoids  # isort: skip
 from metalib.nets import conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
-from metalib.training.train import History, TrainConfig, meta_train  # isort: skip
+from metalib.training.train import History, TrainConfig, meta_train, training_episodes  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip
 from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
 from metalib.judging.audit import Audit, audit  # isort: skip
+from metalib.judging.overlap import shared_episodes  # isort: skip
 from metalib.judging.certify import Certificate, certify_gradient  # isort: skip
 from metalib.training.checkpoint import load, save  # isort: skip
 from metalib.judging.published import check  # isort: skip
@@ -26,8 +27,10 @@ from metalib.figures.show import show  # isort: skip
 __version__ = "0.1.0"
 
 __all__ = [
-    "Data", "Episode", "ClassImages", "glyphs", "omniglot", "FewShot", "Sinusoids", "Classify", "mlp", "conv4",
+    "Data", "Episode", "ClassData", "ClassImages", "glyphs", "omniglot",
+    "FewShot", "FixedEpisodes", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
-    "TrainConfig", "meta_train", "History", "process_group", "rank", "meta_test", "meta_test_path", "Score", "compare",
-    "audit", "Audit", "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "plot",
+    "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
+    "meta_test", "meta_test_path", "Score", "compare", "audit", "Audit", "shared_episodes",
+    "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "plot",
 ]

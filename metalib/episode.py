@@ -57,6 +57,62 @@ class Episode(NamedTuple):
 TASK_AXIS = Episode(Data(0, 0, None), Data(0, 0, None))
 
 
+def check_episodes(episodes: Episode) -> None:
+    """Refuse a meta-batch whose numbers would come out wrong without an error: on whole batches, where values are seen.
+
+    With `way` = N, labels are the integers 0..N-1, and each of them stands in the support of every task, unless the
+    support is empty (plain classification, `Classify`). Without `way`, targets are floats. There is a query.
+
+    Raises:
+        ValueError: what was found in which task, and the fix.
+    """
+    support, query = episodes
+    if support.way != query.way:
+        raise ValueError(f"the support has way={support.way} and the query way={query.way}: give both the same")
+    for part, (x, y, way) in zip(("support", "query"), episodes):
+        if x.shape[:1] != support.y.shape[:1] or x.shape[:2] != y.shape[:2] or way is not None and y.ndim != 2:
+            expected = "(T, M, ...) and (T, M)" if way is not None else "(T, M, ...) and (T, M, ...)"
+            raise ValueError(f"{part}.x has shape {tuple(x.shape)} and {part}.y {tuple(y.shape)}: expected {expected}, "
+                             "T tasks and one target an example")
+        if y.is_floating_point() or y.is_complex():
+            if way is not None:
+                raise ValueError(f"{part}.y holds {y.dtype} with way={way}: labels are integers (y.long()); for "
+                                 "regression leave way=None")
+        elif way is None:
+            raise ValueError(f"{part}.y holds {y.dtype} and way is None: for classification give the number of "
+                             "classes, Data(x, y, way=N); for regression make the targets floats (y.float())")
+        elif y.dtype == torch.bool:
+            raise ValueError(f"{part}.y holds {y.dtype}: labels are integers (y.long())")
+    if query.y.shape[1] == 0:
+        raise ValueError("the query is empty: a task needs at least one query example to be judged on")
+    if support.way is not None:
+        _check_labels(support.y.long(), query.y.long(), support.way)
+
+
+def check_support(support: Data) -> None:
+    """Refuse to adapt to nothing: the mean over no examples is NaN, or a class at the origin."""
+    if len(support.y) == 0:
+        raise ValueError("the support is empty, so there is nothing to adapt to: Classify tasks are for pretraining "
+                         "(`Pretrained`); train and test other learners on FewShot")
+
+
+def _check_labels(support: Tensor, query: Tensor, way: int) -> None:
+    """One question to the device while all is well."""
+    y = torch.cat([support, query], 1)  # (T, M)
+    outside = (y < 0) | (y >= way)
+    present = torch.zeros(len(y), way, dtype=torch.bool, device=y.device).scatter_(1, support.clamp(0, way - 1), True)
+    absent = ~present if support.shape[1] else ~present[:0]  # (T, N)
+    if not bool(outside.any() | absent.any()):
+        return
+    if bool(outside.any()):
+        t = int(outside.any(1).nonzero()[0, 0])
+        raise ValueError(f"task {t} has labels {y[t].unique().tolist()[:12]}, with way={way} they are 0..{way - 1}: "
+                         "number the classes anew in each task, e.g. with torch.unique(y, return_inverse=True)")
+    t, n = absent.nonzero()[0].tolist()
+    raise ValueError(f"the support of task {t} has no example of class {n}, but way={way}: give every class one, or "
+                     "lower way= and number the classes 0..way-1 without a gap")
+
+
 def _to(t: Tensor, *args: torch.device | torch.dtype | str) -> Tensor:
     keep = not t.is_floating_point()
     return t.to(*(a for a in args if not (keep and isinstance(a, torch.dtype)))) if args else t

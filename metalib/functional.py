@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,26 @@ Params = dict[str, Tensor]
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator with this seed: randomness is always explicit."""
+    """A CPU generator with this seed: randomness is always explicit.
+
+    Raises:
+        ValueError: a seed outside 0 .. 2^32 - 1. PyTorch's CPU generator reads 32 bits of it, so that 2^32 would be 0
+            again.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: expected 0 .. 2^32 - 1; the generator reads no more bits than those")
     return torch.Generator().manual_seed(seed)
+
+
+def derived(seed: int, purpose: str) -> int:
+    """The seed of an independent stream: what training draws must not be what a test with the same seed draws.
+
+        2^31 + (SHA-256(seed, purpose) mod 2^31)
+
+    The upper half of the seeds belongs to such streams, so a seed below 2^31, as people choose them, never meets one.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return 2**31 + int.from_bytes(digest[:4], "little") % 2**31
 
 
 def descend(params: Params, grads: Params, lr: float | Tensor | Params) -> Params:

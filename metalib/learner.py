@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from metalib.episode import TASK_AXIS, Data, Episode
+from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.compiled import compiled
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
@@ -101,6 +101,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
+    check_episodes(episodes)
     trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type

@@ -362,12 +362,12 @@ def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size, in_ca
 def test_products_pooled_in_parts_have_the_first_three_derivatives_of_the_whole(size, at_once, monkeypatch):
     (M, H, W), g = size, torch.Generator().manual_seed(0)
     patches, filters, weights = (torch.randn(*s, generator=g, dtype=torch.float64)
-                                 for s in ((M * H * W, 9), (4, 9), (M, 4, H // 2, W // 2)))
+                                 for s in ((M, H * W, 9), (4, 9), (M, 4, H // 2, W // 2)))
 
     def derivatives(room):
         monkeypatch.setattr(metalib.fast.thin, "IN_CACHE", room)
         w = filters.clone().requires_grad_()
-        y = pooled_products(patches, w, size)
+        y = pooled_products(patches, w, (H, W))
         first, = torch.autograd.grad((weights * y.sin()).sum(), w, create_graph=True)
         second, = torch.autograd.grad(first.pow(3).sum(), w, create_graph=True)
         return y, first, second, *torch.autograd.grad(second.pow(2).sum(), w)

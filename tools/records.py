@@ -55,6 +55,7 @@ RECIPES = {
     "honest": Recipe("recipes/honest.py", "honest"),
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
+    "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
                              "omniglot-protonet-20w1s"),
     "protonet-5w1s": Recipe(omniglot("protonet --way 5 --shot 1"), "omniglot-protonet-5w1s"),

@@ -1,94 +1,104 @@
-"""What a reader brings: arrays and image folders, checked, in the form that ClassImages keeps."""
+"""What a reader brings: arrays and labels, checked, in the form that a bank keeps."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
-
-class Folder(NamedTuple):
-    """What a folder of images holds, as `ClassImages.from_arrays` takes it."""
-
-    images: np.ndarray  # uint8 (M, H, W) or (M, 3, H, W)
-    labels: np.ndarray  # int64 (M,)
-    names: list[str]  # "group/class"
-    groups: list[str]
 
 
 def as_uint8(images: Any) -> Tensor:
-    """(M, H, W) or (M, C, H, W), uint8 or float in [0, 1] -> uint8 (M, C, H, W), or an error."""
-    images = torch.as_tensor(images)
+    """(M, H, W) or (M, C, H, W); uint8, float in [0, 1] or bool -> uint8 (M, C, H, W), or an error."""
+    try:
+        images = torch.as_tensor(images).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"images cannot be made one tensor ({error}); expected an array (M, H, W) or (M, C, H, W) of "
+                        "numbers: resize images that differ in size, and read files with from_folder()") from error
     if images.ndim == 3:
         images = images[:, None]
     shape = tuple(images.shape)
     if images.ndim != 4 or 0 in shape:
         raise ValueError(f"images have shape {shape}; expected (M, H, W) or (M, C, H, W), none of them 0")
-    if shape[-1] in (1, 3, 4) and shape[1] not in (1, 3, 4):
+    if shape[-1] in (1, 2, 3, 4) and shape[1] not in (1, 2, 3, 4):
         raise ValueError(
             f"images have shape {shape}, which looks channels-last; expected (M, C, H, W): "
             "use np.moveaxis(images, -1, 1)"
         )
+    if images.dtype == torch.bool:
+        return images.to(torch.uint8) * 255
+    if images.is_complex():
+        raise TypeError(f"images are {images.dtype}; expected uint8, float in [0, 1], or bool")
+    if images.is_floating_point():
+        low, high = float(images.amin()), float(images.amax())
+        if not (low >= 0 and high <= 1):  # written so that NaN fails as well
+            raise ValueError(f"float images range from {low:g} to {high:g}; expected [0, 1]: divide by 255, "
+                             "or pass uint8")
+        return (images * 255).round().to(torch.uint8)
+    low, high = (int(m) for m in images.to(images.dtype if images.dtype == torch.uint8 else torch.int64).aminmax())
+    if high == 1 and low == 0:
+        raise ValueError(f"{images.dtype} images hold 0 and 1 only, where full brightness is 255: "
+                         "use images.astype(bool), or images * 255")
     if images.dtype == torch.uint8:
         return images
-    if not images.is_floating_point():
-        raise TypeError(f"images are {images.dtype}; expected uint8, or float in [0, 1]: use images.astype('uint8')")
-    low, high = float(images.amin()), float(images.amax())
-    if not (low >= 0 and high <= 1):  # written so that NaN fails as well
-        raise ValueError(f"float images range from {low:g} to {high:g}; expected [0, 1]: divide by 255, or pass uint8")
-    return (images * 255).round().to(torch.uint8)
+    fix = "astype('uint8')" if 0 <= low and high <= 255 else f"astype('float32') / {high}"
+    raise TypeError(f"images are {images.dtype} from {low} to {high}; expected uint8, or float in [0, 1]: "
+                    f"use images.{fix}")
 
 
-def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: bool) -> Folder:
-    """Image files, one folder a class, at any depth: `path/class/*.png` or `path/group/class/*.png`.
-
-    Folders and files are read in sorted order, so the result does not depend on the file system. `size`
-    resizes every image to size x size (Lanczos); without it all must have one size. Raises FileNotFoundError
-    or ValueError naming the folder or file, and the fix.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not a folder; expected one that holds one folder a class")
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise FileNotFoundError(f"no images in {path}: expected path/class/image with {', '.join(SUFFIXES)}")
-    if files_at_top := [p.name for p in files if p.parent == path]:
-        raise ValueError(f"{files_at_top[0]} lies directly in {path}: put each image in the folder of its class")
-    folders = sorted({p.parent for p in files})
-    images = [_read(p, size, grayscale, invert) for p in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            h, w = image.shape[-2:]
-            raise ValueError(
-                f"{file} is {w} x {h}, but {files[0].name} is {images[0].shape[-1]} x {images[0].shape[-2]}: "
-                "give size=, e.g. size=28, to resize every image"
-            )
-    number = {folder: i for i, folder in enumerate(folders)}
-    relative = [folder.relative_to(path) for folder in folders]
-    return Folder(
-        images=np.stack(images),
-        labels=np.array([number[p.parent] for p in files]),
-        names=[r.as_posix() for r in relative],
-        groups=["" if r.parent == Path(".") else r.parent.as_posix() for r in relative],
-    )
+def as_examples(x: Any) -> Tensor:
+    """Numbers (M, ...) of any kind -> a dense tensor: floats and booleans as they are, integers signed; or an error."""
+    if not isinstance(x, Tensor):
+        try:
+            array = np.asarray(x)
+        except ValueError as error:
+            raise ValueError(f"the examples differ in length ({error}): pad them to one, and let the network mask "
+                             "the padding") from error
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the examples are {array.dtype}; expected numbers: encode texts as token ids or features, "
+                            "categories as codes, and make sparse matrices dense with .toarray()")
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        x = torch.as_tensor(array.astype(array.dtype.newbyteorder("=")))
+    if x.layout != torch.strided or x.is_quantized or x.is_complex():
+        raise TypeError(f"the examples are {x.layout} {x.dtype}; expected dense numbers: use x.to_dense(), "
+                        "x.dequantize(), or torch.view_as_real(x)")
+    if x.ndim == 0 or 0 in x.shape:
+        raise ValueError(f"the examples have shape {tuple(x.shape)}; expected (M, ...), none of them 0")
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which PyTorch can do little
+        x = x.long()
+    if x.is_floating_point() and not bool((finite := torch.isfinite(x)).all()):
+        bad = int(torch.nonzero(~finite)[0, 0])
+        raise ValueError(f"example {bad} holds NaN or infinity: fill in or drop what is missing")
+    return x.detach()
 
 
-def _read(path: Path, size: int | None, grayscale: bool, invert: bool) -> np.ndarray:  # uint8 (H, W) or (3, H, W)
-    try:
-        with Image.open(path) as opened:
-            if opened.mode[0] in "IF":
-                raise ValueError(f"has {opened.mode} pixels; expected 8 bits a channel")
-            image = opened.convert("L" if grayscale else "RGB")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): replace or remove it") from error
-    if size is not None:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    pixels = 255 - pixels if invert else pixels
-    return pixels if grayscale else np.moveaxis(pixels, -1, 0)
+def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list[str]]:
+    """(class of each of n examples, numbered 0 .. in ascending order, and the distinct labels), or an error."""
+    strings = None
+    if not isinstance(labels, Tensor):
+        array = np.asarray(labels)
+        if isinstance(labels, (list, tuple)) or array.dtype == object:  # NumPy turns ["a", None] or ["a", nan] to text
+            kinds = {type(v) for v in np.asarray(labels, dtype=object).ravel()}
+            if not all(issubclass(k, (str, bytes)) for k in kinds) and any(
+                    issubclass(k, (str, bytes)) or k is type(None) for k in kinds):
+                raise TypeError(f"labels mix {', '.join(sorted(k.__name__ for k in kinds))}: "
+                                "give strings only, or integers only, and none missing")
+            array = np.array(array.tolist()) if array.dtype == object else array
+        if array.dtype.kind in "SUT":
+            strings = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+        elif array.dtype.kind not in "biufc":
+            raise TypeError(f"labels are {array.dtype}; expected integers or strings, one class an example")
+        labels = torch.zeros(array.shape, dtype=torch.int64) if strings is not None else torch.as_tensor(array)
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"labels are {labels.dtype}; expected integers or strings, one class an example: "
+                        "use labels.astype('int64') if they are whole numbers")
+    if tuple(labels.shape) != (n,):
+        raise ValueError(f"{n} {what} but labels of shape {tuple(labels.shape)}: give one label an example "
+                         "(argmax(-1) of one-hot rows, .squeeze() of a column)")
+    if strings is not None:
+        values, inverse = np.unique(strings, return_inverse=True)
+        return torch.as_tensor(inverse), values.tolist()
+    values, inverse = torch.unique(labels.long(), return_inverse=True)
+    return inverse, values.tolist()

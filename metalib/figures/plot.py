@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metalib.data import ClassImages, import_torchvision
+from metalib.data.colour import in_colour
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
 from metalib.training.train import History
@@ -28,9 +29,17 @@ def style() -> None:
     })
 
 
-def episode(episodes: Episode, t: int = 0, *, queries: int = 5) -> Figure:
-    """The images of task t: one row a class, its support on the left of the line, some of its queries on the right."""
+def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None = None) -> Figure:
+    """The images of task t: one row a class, its support on the left of the line, some of its queries on the right.
+
+    `ink` says whether bright is ink, to be shown dark, or light, to be shown as it is (photographs); None finds out,
+    see `metalib.data.colour.in_colour`.
+    """
     (sx, sy, way), (qx, qy, _) = episodes.task(t)
+    if sx.ndim != 4:
+        raise ValueError(f"an example has shape {tuple(sx.shape[1:])}; plot.episode shows images (C, H, W)")
+    colours = in_colour(torch.cat([sx, qx]), ink=ink)  # one decision for the whole task
+    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
     rows = [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
     shot, shown = len(rows[0][0]), max(len(q) for _, q in rows)
     figure, axes = plt.subplots(way, shot + shown, figsize=(0.75 * (shot + shown), 0.8 * way), squeeze=False)
@@ -38,20 +47,26 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5) -> Figure:
         for axis in axes[n]:
             axis.axis("off")
         for j, image in enumerate(torch.cat([support, query])):
-            axes[n][j].imshow(image.permute(1, 2, 0).cpu().squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
+            axes[n][j].imshow(image.permute(1, 2, 0).clamp(0, 1))
         axes[n][0].text(-0.35, 0.5, str(n), transform=axes[n][0].transAxes, va="center", ha="right")
     axes[0][0].set_title("support", fontsize=9)
     axes[0][shot].set_title("query", fontsize=9)
     return figure
 
 
-def bank(images: ClassImages, *, classes: int = 10, examples: int = 20) -> Figure:
-    """Look at your data first: a contact sheet of the first classes, one row a class, with its first examples."""
+def bank(images: ClassImages, *, classes: int = 10, examples: int = 20, ink: bool | None = None) -> Figure:
+    """Look at your data first: a contact sheet of the first classes, one row a class, with its first examples.
+
+    `ink` as in `episode`.
+    """
+    if not isinstance(images, ClassImages):
+        raise TypeError(f"plot.bank shows the images of a ClassImages, not a {type(images).__name__}")
     classes, examples = min(classes, len(images)), min(examples, int(images.counts[:classes].min()))
     rows = images.starts[:classes, None] + torch.arange(examples, device=images.starts.device)  # (classes, examples)
-    sheet = import_torchvision().utils.make_grid(images.images[rows.flatten()], nrow=examples, padding=1, pad_value=96)
+    pictures = in_colour(images.images[rows.flatten()], ink=ink)
+    sheet = import_torchvision().utils.make_grid(pictures, nrow=examples, padding=1, pad_value=1 - 96 / 255)
     figure, axis = plt.subplots(figsize=(0.4 * examples + 2.4, 0.4 * classes), layout="constrained")
-    axis.imshow(255 - sheet.permute(1, 2, 0).cpu(), aspect="auto")  # (H, W, 3), ink dark
+    axis.imshow((255 * sheet.permute(1, 2, 0)).round().byte(), aspect="auto")  # (H, W, 3)
     height = images.images.shape[-2] + 1
     axis.set_yticks([1 + height * (n + 0.5) for n in range(classes)], images.names[:classes])
     axis.set_xticks([])

@@ -7,16 +7,20 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metalib.episode import TASK_AXIS, Data, Episode
+from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.parallel import over_tasks
+from metalib.functional import seeded
+from metalib.judging.overlap import update
 from metalib.learner import Learner, TaskState, choose_map, device_of
 from metalib.progress import progress
 from metalib.tasks import Tasks
+from metalib.tasks.protocol import one_by_one
 
 
 @dataclass(frozen=True)
@@ -149,17 +153,17 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
     """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one: chunks do not matter."""
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
-    generator, digest = torch.Generator().manual_seed(seed), hashlib.sha256()
+    stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     loop = choose_map(learner, "auto") == "loop"
     device, was_training, values = device_of(learner), learner.training, []
     learner.eval()
     try:
         with torch.no_grad(), progress(episodes, "meta-test") as bar:
-            while (done := sum(len(v) for v in values)) < episodes:
-                drawn = [tasks.sample(1, generator=generator) for _ in range(min(16 if loop else 64, episodes - done))]
+            while drawn := list(islice(stream, 16 if loop else 64)):
                 for episode in drawn:
-                    _update(digest, episode)
+                    update(digest, episode)
                 batch = _cat(drawn).to(device)
+                check_episodes(batch)
                 if loop:
                     quietly = torch.no_grad()(lambda copy, t: measure(copy, batch.task(t)))  # noqa: B023 (used here)
                     values.append(torch.stack(list(over_tasks(quietly, learner, range(batch.tasks)))))
@@ -176,11 +180,3 @@ def _cat(episodes: list[Episode]) -> Episode:
     support, query = ([getattr(e, part) for e in episodes] for part in ("support", "query"))
     return Episode(*(Data(torch.cat([d.x for d in part]), torch.cat([d.y for d in part]), part[0].way)
                      for part in (support, query)))
-
-
-def _update(digest: hashlib._Hash, episode: Episode) -> None:
-    """Add an episode to a fingerprint. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU."""
-    for tensor in (*episode.support[:2], *episode.query[:2]):
-        if tensor.is_floating_point():
-            tensor = (tensor * 1e6).round().to(torch.int64 if tensor.dtype == torch.float64 else torch.int32)
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())

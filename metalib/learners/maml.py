@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalib.episode import Data
+from metalib.episode import Data, check_support
 from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 
@@ -51,6 +51,7 @@ class MAML(Learner):
 
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J], each a dict name -> tensor."""
+        check_support(support)
         phi = dict(self.net.named_parameters())  # phi_0 = theta
         iterates = [phi]
         for _ in range(self.steps if steps is None else steps):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from metalib.episode import Data, Episode
+from metalib.episode import Data, Episode, check_support
 from metalib.functional import Params, class_means, descend, squared_distance
 from metalib.learner import Learner
 
@@ -33,7 +33,8 @@ class ProtoNet(Learner):
 
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
-        return class_means(self.encoder(support.x), support.y, support.way)
+        way = way_of(support)
+        return class_means(self.encoder(support.x), support.y, way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Negative squared distances to the prototypes, (M, N)."""
@@ -82,14 +83,18 @@ class Pretrained(Learner):
         """The pretraining loss: plain classification of the query among all training classes. The support is unused."""
         if self.classifier is None:
             raise ValueError("pretraining needs the number of training classes: Pretrained(encoder, classes=...)")
+        if len(episode.support.y) or episode.query.way != self.classes:
+            raise ValueError(f"Pretrained(classes={self.classes}) trains on Classify(images), whose labels are class "
+                             f"numbers 0..{self.classes - 1}; these tasks have way={episode.query.way} and "
+                             f"{len(episode.support.y)} support examples: an episode's labels are no class numbers")
         return self.task_loss(self.classifier(self.encoder(episode.query.x)), episode.query.y)
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
-        f = self.encoder(support.x)  # (N*K, D)
+        way, f = way_of(support), self.encoder(support.x)  # (N*K, D)
         m = f.mean(0)
         z = F.normalize(f - m, dim=-1)
-        c = class_means(z, support.y, support.way)  # (N, D)
+        c = class_means(z, support.y, way)  # (N, D)
         w = {"W": 2 * c, "b": -c.pow(2).sum(-1)}  # the nearest mean, written as a linear classifier
         if self.head == "linear":
             for _ in range(self.steps if steps is None else steps):
@@ -111,13 +116,26 @@ class Pretrained(Learner):
 class PixelFloor(Learner):
     """The floor without learning: a query belongs to the class whose mean support image has the largest cosine with it.
 
-        logits_n(x) = <x, c_n> / (|x| |c_n|),    c_n the mean raw image of class n
+        logits_n(x) = <x, c_n> / (|x| |c_n|),    c_n the mean raw image (vector, row of token ids) of class n
     """
 
     def adapt(self, support: Data) -> Tensor:
         """The unit-length class means, (N, D)."""
-        return F.normalize(class_means(support.x.flatten(1), support.y, support.way), dim=-1)
+        return F.normalize(class_means(_raw(support.x), support.y, way_of(support)), dim=-1)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Cosine similarities, (M, N)."""
-        return F.normalize(x.flatten(1), dim=-1) @ phi.T
+        return F.normalize(_raw(x), dim=-1) @ phi.T
+
+
+def way_of(support: Data) -> int:
+    """N, which a learner that compares classes must be told; refuses a support that has none, or no example."""
+    if support.way is None:
+        raise ValueError("way is None, but this learner needs the number of classes: Data(x, y, way=N)")
+    check_support(support)
+    return support.way
+
+
+def _raw(x: Tensor) -> Tensor:  # (M, D)
+    flat = x.flatten(1) if x.ndim > 1 else x[:, None]
+    return flat if flat.is_floating_point() else flat.float()

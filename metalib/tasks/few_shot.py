@@ -1,41 +1,51 @@
-"""Tasks made from a bank of labelled images: N-way K-shot episodes, and plain classification written as tasks."""
+"""Tasks made from a bank of labelled examples: N-way K-shot episodes, and plain classification written as tasks."""
 
 from __future__ import annotations
+
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from metalib.data.images import ClassImages
+from metalib.data.classes import ClassData
 from metalib.episode import Data, Episode
 
 
 class FewShot:
-    """N-way K-shot classification episodes from a bank of labelled images.
+    """N-way K-shot classification episodes from a bank of labelled examples: images, vectors, token ids.
 
     Each episode draws N classes without replacement, in random order, so that labels 0..N-1 are a fresh random
-    bijection; then K + Q of each class's images in one permutation, so that support and query never share one. Two
+    bijection; then K + Q of each class's examples in one permutation, so that support and query never share one. Two
     rotations of one character never meet. The support is ordered by class; the query is shuffled, so that its order
     says nothing. The generator is a CPU generator, so the episodes are the same on every device.
 
         support.x (T, N*K, C, H, W) in [0, 1]    support.y (T, N*K)    query likewise with Q
+        support.x (T, N*K, ...)                  of a `ClassData`, whose integers stay integers
 
     Args:
-        images: the classes to draw from: one split, usually.
+        images: the classes to draw from: one split, usually, of a `ClassImages` or of any `ClassData`.
         way: N.
         shot: K.
         query: Q, query examples per class.
-        dtype: of the images.
+        within: "group" draws all classes of an episode from one group (an alphabet, a domain), each group equally
+            often; None draws them from the whole bank.
+        dtype: of the images, or of whatever holds floating-point numbers.
 
     Raises:
-        ValueError: fewer than N classes (rotations of one character count once), or a class with fewer than K + Q
-            examples.
+        ValueError: fewer than N classes (rotations of one character count once) in the bank or, with `within`, in one
+            of its groups; a class with fewer than K + Q examples.
     """
 
-    def __init__(self, images: ClassImages, way: int = 5, shot: int = 1, query: int = 15, *,
-                 dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
+                 within: str | None = None, dtype: torch.dtype = torch.float32) -> None:
+        images = _bank(images, dtype)
+        if not all(isinstance(n, Integral) for n in (way, shot, query)):
+            raise TypeError(f"way={way!r}, shot={shot!r}, query={query!r}: expected integers")
+        way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
         if min(way, shot, query) < 1:
             raise ValueError(f"way={way}, shot={shot}, query={query}: each must be at least 1")
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
+        self.within = within
         base, per_base = images.base.cpu().unique(return_counts=True)
         if len(base) < way:
             raise ValueError(f"{len(base)} classes cannot make a {way}-way episode: lower way= or add classes")
@@ -46,6 +56,22 @@ class FewShot:
                              f"{query}-query needs {shot + query}: lower query= or drop the class")
         self._by_base = images.base.cpu().argsort(stable=True)  # the classes, rotations of one character side by side
         self._per_base, self._first = per_base, per_base.cumsum(0) - per_base
+        self._group = self._groups() if within is not None else None  # of each character
+
+    def _groups(self) -> Tensor:
+        """The group of each character, as a number; refuses a bank that cannot fill an episode from every group."""
+        if self.within != "group":
+            raise ValueError(f"within={self.within!r}: expected None, or 'group', which takes the bank's groups=")
+        groups = [self.images.groups[c] for c in self._by_base[self._first].tolist()]
+        names = sorted(set(groups))
+        if "" in names:
+            c = self.images.groups.index("")
+            raise ValueError(f"class {c} ({self.images.names[c]}) has no group, which within='group' needs: build the "
+                             "bank with groups=[...], one string a class")
+        if small := [g for g in names if groups.count(g) < self.way]:
+            raise ValueError(f"{len(small)} of {len(names)} groups have fewer than {self.way} classes: lower way=, or "
+                             f"leave them out, bank.subset(c for c, g in enumerate(bank.groups) if g not in {small})")
+        return torch.tensor([names.index(g) for g in groups])
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n episodes on the device of the images."""
@@ -64,7 +90,11 @@ class FewShot:
         def rand(*shape: int) -> Tensor:  # float64, so that ties do not happen
             return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-        base = rand(n, len(self._per_base)).topk(self.way).indices  # (T, N), distinct, in random order
+        keys = rand(n, len(self._per_base))
+        if self._group is not None:
+            group = torch.randint(int(self._group.max()) + 1, (n, 1), generator=generator)
+            keys = keys.masked_fill(self._group != group, -1.0)
+        base = keys.topk(self.way).indices  # (T, N), distinct, in random order
         turn = (rand(n, self.way) * self._per_base[base]).long()  # which rotation
         classes = self._by_base[self._first[base] + turn]  # (T, N)
         counts = self._counts[classes]  # (T, N)
@@ -73,20 +103,12 @@ class FewShot:
         return classes, keys.topk(self.shot + self.query).indices  # (T, N, K+Q), distinct
 
     def _data(self, index: Tensor, y: Tensor) -> Data:
-        bank = self.images.images
-        return Data(_pictures(bank, index, self.dtype), y.to(bank.device).contiguous(), self.way)  # x (T, M, C, H, W)
+        bank = self.images
+        return Data(bank.rows(index, self.dtype), y.to(bank.device).contiguous(), self.way)  # x (T, M, C, H, W)
 
     def __repr__(self) -> str:
-        return f"FewShot(way={self.way}, shot={self.shot}, query={self.query}, classes={len(self._counts)})"
-
-
-def _pictures(bank: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows of a bank of bytes as numbers in [0, 1]: (..., C, H, W) on the bank's device.
-
-    `index_select` copies whole images, and the division is in place: bank[index].to(dtype) / 255 with less traffic.
-    """
-    rows = bank.index_select(0, index.flatten().to(bank.device)).unflatten(0, index.shape)
-    return rows.to(dtype).div_(255)
+        within = "" if self.within is None else f", within={self.within!r}"
+        return f"FewShot(way={self.way}, shot={self.shot}, query={self.query}, classes={len(self._counts)}{within})"
 
 
 class Classify:
@@ -95,18 +117,33 @@ class Classify:
         query.x (T, batch, C, H, W)    query.y (T, batch), the class's index in `images`; never re-labelled
 
     Args:
-        images: the training classes.
-        batch: images per task.
-        dtype: of the images.
+        images: the training classes, a `ClassImages` or any `ClassData`.
+        batch: examples per task.
+        dtype: of the images, or of whatever holds floating-point numbers.
     """
 
-    def __init__(self, images: ClassImages, batch: int = 128, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype = torch.float32) -> None:
+        images = _bank(images, dtype)
+        if batch < 1:
+            raise ValueError(f"batch={batch}: at least 1 is needed")
         self.images, self.batch, self.dtype = images, batch, dtype
         self.way = len(images.counts)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n batches, drawn with replacement, on the device of the images."""
-        bank = self.images.images
-        index = torch.randint(len(bank), (n, self.batch), generator=generator)
-        x, y = _pictures(bank, index, self.dtype), self.images.labels.cpu()[index].to(bank.device)
+        bank = self.images
+        index = torch.randint(len(bank.labels), (n, self.batch), generator=generator)
+        x, y = bank.rows(index, self.dtype), bank.labels.cpu()[index].to(bank.device)
         return Episode(Data(x[:, :0], y[:, :0], self.way), Data(x, y, self.way))
+
+    def __repr__(self) -> str:
+        return f"Classify(batch={self.batch}, classes={self.way})"
+
+
+def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
+    if not isinstance(images, ClassData):
+        raise TypeError(f"tasks are drawn from a ClassImages or a ClassData, not from a {type(images).__name__}: build "
+                        "one with ClassData.from_arrays(x, labels) or ClassImages.from_arrays(images, labels)")
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype}: expected a floating-point dtype; a ClassData's integers stay integers anyway")
+    return images

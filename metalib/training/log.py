@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metalib.data import ClassImages
+from metalib.data.colour import in_colour
 from metalib.episode import Episode
 from metalib.functional import seeded
 from metalib.judging.audit import audit
@@ -26,8 +28,8 @@ class Log:
         train/meta_loss    train/gradient_norm (before clipping)    train/lr    train/meta_iterations_per_second
         val/accuracy or val/MSE    val/ci95
 
-    and once, at step 0, for few-shot tasks: images `episodes/train` and `episodes/val`, texts `audit/train` and
-    `audit/val`.
+    and once, at step 0, for few-shot tasks: texts `audit/train` and `audit/val` and, of images, pictures
+    `episodes/train` and `episodes/val`.
     """
 
     def __init__(self) -> None:
@@ -56,9 +58,10 @@ class Log:
         """Pictures of the first of `episodes` tasks drawn with this seed, and the audit, if the tasks are few-shot."""
         if self.writer is None or not isinstance(tasks, FewShot):
             return
-        first = tasks.sample(episodes, generator=seeded(seed))
-        sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
-        self.writer.add_images(f"episodes/{part}", sheets, 0)
+        if isinstance(tasks.images, ClassImages):
+            first = tasks.sample(episodes, generator=seeded(seed))
+            sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
+            self.writer.add_images(f"episodes/{part}", sheets, 0)
         text = str(audit(tasks, seed=seed)).splitlines()
         self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
 
@@ -90,10 +93,12 @@ class Log:
 
 
 def _sheet(task: Episode, queries: int = 5) -> Tensor:
-    """One picture of a task (C, H', W'): a row a class, its support, a white gap, some of its queries; ink dark."""
+    """One picture of a task (3, H', W'): a row a class, its support, a white gap, some of its queries; ink dark."""
     (sx, sy, way), (qx, qy, _) = task
+    colours = in_colour(torch.cat([sx, qx]))  # one decision for the whole task
+    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
     support, query = (torch.stack([x[y == n][:most] for n in range(way)])  # (N, K, C, H, W)
                       for x, y, most in ((sx, sy, None), (qx, qy, queries)))
-    gap = torch.zeros_like(support[:, :1, ..., :2])
+    gap = torch.ones_like(support[:, :1, ..., :2])
     rows = [torch.cat([*part.unbind(1)], -1) for part in (support, gap, query)]  # (N, C, H, K W)
-    return 1 - torch.cat([*torch.cat(rows, -1)], -2).cpu().float()
+    return torch.cat([*torch.cat(rows, -1)], -2)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from metalib.episode import Episode
+from metalib.functional import derived, seeded
 from metalib.judging.evaluate import meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
@@ -36,7 +39,8 @@ class TrainConfig:
     clip: float | None = None
     """Largest norm of the meta-gradient; None does not clip."""
     seed: int = 0
-    """Of the training episodes (not of the weights, which exist before training starts)."""
+    """Of the training and validation episodes: two streams derived from it, neither of them the one that `meta_test`
+    draws from with the same seed. (The weights exist before training starts.)"""
     map: str = "auto"
     """How `meta_gradient` goes over the tasks."""
     chunk: int | None = None
@@ -102,7 +106,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     """
     _check(config)
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=config.lr)
-    generator, log = torch.Generator().manual_seed(config.seed), Log()
+    generator, log = seeded(derived(config.seed, "train")), Log()
     state = on_rank_zero(_begin, config, learner, optimizer, generator, tasks, val_tasks, log)
     best, history = _restore(state, config, learner, optimizer, generator)
 
@@ -141,6 +145,12 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     return History(**final["history"])
 
 
+def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
+    """The meta-batches that `meta_train(learner, tasks, config)` draws, in order: what `audit` compares a test with."""
+    generator = seeded(derived(config.seed, "train"))
+    return (tasks.sample(config.meta_batch, generator=generator) for _ in range(config.iterations))
+
+
 def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfig, loss: float, i: int) -> float:
     """One step of the outer optimiser, refused if the gradient is not finite; the gradient's norm before clipping."""
     for group in optimizer.param_groups:
@@ -157,7 +167,8 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
 def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
               best: dict[str, Any] | None, log: Log) -> dict[str, Any]:
     """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
-    score, iteration = meta_test(learner, val_tasks, config.val_episodes, seed=config.seed), len(history.losses)
+    iteration = len(history.losses)
+    score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"))
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
     merit = score.mean if score.metric == "accuracy" else -score.mean
@@ -181,8 +192,8 @@ def _begin(config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimiz
     done = len(state["history"]["losses"])
     log.open(config.log_dir, done, state["history"]["seconds"])
     if not done:
-        log.look(tasks, "train", config.meta_batch, config.seed)
-        log.look(val_tasks, "val", 1, config.seed)
+        log.look(tasks, "train", config.meta_batch, derived(config.seed, "train"))
+        log.look(val_tasks, "val", 1, derived(config.seed, "val"))
     return state
 
 

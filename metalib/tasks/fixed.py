@@ -1,0 +1,72 @@
+"""Episodes that somebody has drawn already: a benchmark's own trials."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from metalib.episode import Data, Episode, check_episodes
+
+
+class FixedEpisodes:
+    """A list of episodes, in order: what a benchmark publishes so that everybody is tested on the same trials.
+
+    `meta_test` goes through them from the first to the last, whatever its seed, and never further than the list goes:
+    meta_test(learner, fixed, episodes=len(fixed)) is the whole of it. Training draws from them with replacement.
+
+    Args:
+        episodes: a meta-batch (T, M, ...), or a list of single tasks (M, ...), all of one shape.
+
+    Raises:
+        ValueError: no episode, unlike shapes, or labels that `check_episodes` refuses.
+    """
+
+    def __init__(self, episodes: Episode | Sequence[Episode]) -> None:
+        self.episodes = episodes if isinstance(episodes, Episode) else _stacked(list(episodes))
+        if len(self) == 0:
+            raise ValueError("no episodes: give at least one")
+        check_episodes(self.episodes)
+        self.way = self.episodes.support.way
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Episode:
+        """n of the episodes, drawn with replacement."""
+        return self._rows(torch.randint(len(self), (n,), generator=generator))
+
+    def in_order(self, start: int, stop: int) -> Episode:
+        """Episodes start .. stop - 1."""
+        return self._rows(torch.arange(start, min(stop, len(self))))
+
+    def digest(self) -> str:
+        """12 hexadecimal digits of SHA-256 over shapes, dtypes, bytes and way: the same on every machine."""
+        sha = hashlib.sha256(repr(self.way).encode())
+        for tensor in (*self.episodes.support[:2], *self.episodes.query[:2]):
+            sha.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+            sha.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+        return sha.hexdigest()[:12]
+
+    def _rows(self, index: torch.Tensor) -> Episode:
+        return Episode(*(Data(d.x[index.to(d.x.device)], d.y[index.to(d.y.device)], d.way) for d in self.episodes))
+
+    def __len__(self) -> int:
+        return self.episodes.tasks
+
+    def __repr__(self) -> str:
+        return f"FixedEpisodes({len(self)} episodes, way={self.way}, digest {self.digest()})"
+
+
+def _stacked(tasks: list[Episode]) -> Episode:
+    if not tasks:
+        raise ValueError("no episodes: give at least one")
+    for i, task in enumerate(tasks):
+        if not isinstance(task, Episode):
+            raise TypeError(f"entry {i} is a {type(task).__name__}; expected Episode(Data(x, y, way), Data(x, y, way))")
+        for part, d, first in zip(("support", "query"), task, tasks[0]):
+            if (d.x.shape, d.y.shape, d.way) != (first.x.shape, first.y.shape, first.way):
+                raise ValueError(
+                    f"{part} {i} has x {tuple(d.x.shape)}, y {tuple(d.y.shape)} and way={d.way}, but {part} 0 has "
+                    f"x {tuple(first.x.shape)}, y {tuple(first.y.shape)} and way={first.way}: one FixedEpisodes holds "
+                    "one shape; make one for each")
+    return Episode(*(Data(torch.stack([d.x for d in part]), torch.stack([d.y for d in part]), part[0].way)
+                     for part in zip(*tasks)))
