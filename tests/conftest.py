@@ -1,6 +1,7 @@
 """What several test files share: where things are."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ import torch
 os.environ.setdefault("METALIB_QUIET", "1")  # progress bars stay out of the captured output
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def committed_records() -> set[str]:
+    """Names of the records in results/ that git knows: a reader's own runs lie beside them."""
+    listed = subprocess.run(["git", "ls-files", "results/*.json"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout: which records are committed is unknown")
+    return {Path(name).stem for name in listed.stdout.splitlines()}
 
 
 @pytest.fixture

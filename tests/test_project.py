@@ -104,6 +104,16 @@ def test_every_public_name_has_an_api_entry():
     assert set(metalib.__all__) <= documented, f"add to book/api.md: {sorted(set(metalib.__all__) - documented)}"
 
 
+def test_classes_stand_in_the_api_as_classes_and_functions_as_functions():
+    import inspect
+
+    import metalib
+
+    page = (ROOT / "book/api.md").read_text()
+    for directive, name in re.findall(r"auto(class|function)::\s+metalib\.(\w+)$", page, re.M):
+        assert inspect.isclass(getattr(metalib, name)) == (directive == "class"), f"{name} stands as a {directive}"
+
+
 def test_the_version_is_the_same_everywhere():
     import metalib
 

@@ -14,7 +14,14 @@ import metalib
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+INTRO = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+
+
+def python(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+BLOCKS = python(README)
 DOCUMENTS = {path.name: path.read_text(encoding="utf-8") for path in (
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "recipes").glob("*.py")))}
 
@@ -47,6 +54,14 @@ def test_the_ten_lines_are_ten_and_run_as_printed(quickly, capsys, one_thread):
     assert re.match(r"\d+\.\d \+- \d+\.\d % \(3 tasks, transductive\)", score)
     assert len(re.findall(r"\d", answers)) == len(names["task"].query.y) == 75, "five support images, the other 75"
     assert len(names["task"].support.y) == 5
+
+
+def test_the_lines_on_the_book_s_first_page_run_as_printed(quickly, capsys, one_thread):
+    (block,) = python(INTRO)
+    run(block)
+    assert "(3 tasks, transductive)" in capsys.readouterr().out
+    assert set(block.split("meta_train(")[1].split(")")[0].split()) == set(
+        BLOCKS[0].split("meta_train(")[1].split(")")[0].split()), "as many meta-iterations as in the README"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -100,7 +115,7 @@ def commands(text):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_documented_recipe_would_start(name):
+def test_a_documented_recipe_would_start(name, committed_records):
     """Its options exist, and what it writes is either new or replaced on purpose (--force)."""
     for words in commands(DOCUMENTS[name]):
         at = next(i for i, word in enumerate(words) if word.startswith("recipes/"))
@@ -111,5 +126,5 @@ def test_a_documented_recipe_would_start(name):
             assert not option.startswith("--") or known, (script, option)
         assert {"--force", "--name", "--evaluate"} & set(options), f"{' '.join(words)}: refused as printed"
         if "--name" in options:
-            record = ROOT / "results" / f"{options[options.index('--name') + 1]}.json"
-            assert not record.exists(), f"{' '.join(words)}: {record.name} is committed"
+            record = options[options.index("--name") + 1]
+            assert record not in committed_records, f"{' '.join(words)}: {record}.json is committed"

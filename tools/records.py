@@ -156,7 +156,8 @@ def make(name: str, recipe: Recipe, runs: Path, since: str) -> bool:
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            code = process.wait()
+            while (code := process.poll()) is None:
+                time.sleep(0.2)  # not one long wait: a signal that comes just before it would be seen after it
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
