@@ -2,12 +2,12 @@
 
     python -m bench.float32                    # about 6 minutes on one processor; --seeds 3 for a look
 
-A float64 test sees whether a formula is right, not how its sums are taken. So here the same second-order gradient of one
-task (glyphs, 64 channels, random weights) is computed in float32 by metalib, and by PyTorch's layers in both memory
-formats, of which NCHW is the most exact; each is compared with PyTorch's layers in float64. A seed is a network and an
-episode. Errors are |g - g64| / |g64| over all parameters; single ones reach 1e-3 where a ReLU or a maximum is so close
-to its kink that rounding decides it, which is why the median is what counts. The bar (`bar`): metalib's median is at
-most 5 times that of PyTorch in NCHW, or 1e-4, whichever is larger.
+A float64 test sees whether a formula is right, not how its sums are taken. So here the same second-order gradient of
+one task (glyphs, 64 channels, random weights) is computed in float32 by metalib, and by PyTorch's layers in both memory
+formats, of which NCHW is the more exact; each is compared with PyTorch's layers in float64. A seed is a network and an
+episode. Errors are |g - g64| / |g64| over all parameters. One reaches 1e-3 where a ReLU or a maximum is so close to its
+kink that rounding decides it, in any implementation, which is why the median counts: metalib's is to be at most 5 times
+that of PyTorch in NCHW, or 1e-4, whichever is larger (`bar`).
 
 Writes results/float32.json.
 """
