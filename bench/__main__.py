@@ -6,7 +6,8 @@
 
 Every implementation lives in its own process and is asked for one step in turn, in rotating order, so that whatever the
 machine does meets all of them. First, each gradient is compared with the same float64 reference; one that is wrong ends
-the run. Each peer gets the memory format and number of threads that were fastest for it, and the memory settings of the
+the run, and how exact it is in float32, the median over several seeds, stands in the tables (bench/float32.py has
+more). Each peer gets the memory format and number of threads that were fastest for it, and the memory settings of the
 C library that metalib asks for. A second pass gives everybody one thread, and measures peak memory.
 
 Writes results/bench-cpu.json, from which chapter 6 draws its table and plot, and the README's table.
@@ -82,8 +83,8 @@ def measure(row: Row, asked: dict[str, Worker], workers: dict[str, Worker], file
     for name, worker in asked.items():
         setting = fastest_setting(worker, what, row, settings.get(name), 1 if args.quick else 2)
         settings.setdefault(name, setting["threads"])
-        exact = one(worker, "check", threads=CORES, channels_last=setting["channels_last"], **what)["exact"]
-        results[name] = {"setting": setting, "exact": exact}
+        checked = one(worker, "check", threads=CORES, channels_last=setting["channels_last"], **what)
+        results[name] = {"setting": setting, "exact": checked["exact"], "errors": checked["errors"]}
     layouts = {name: r["setting"]["channels_last"] for name, r in results.items()}
     main_row = row == ROWS["5-way 1-shot"]
     if main_row:

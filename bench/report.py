@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.machine import BUSY, CORES, disturbed
@@ -45,10 +46,15 @@ def report(rows: dict[str, Any], sampling: dict[str, Any], peaks: list[float], m
             setting = f"{r['setting']['threads']} threads" + ", channels_last" * r["setting"]["channels_last"]
             print(f"  {who:26}{r['ms']:9.2f}{min(r['ms_all']):9.2f}{max(r['ms_all']):9.2f}{best:8.2f}{share:>6}"
                   f"{r['one_thread_ms']:10.2f}{r['one_thread_peak_mb']:7.0f}{r.get('busy_over_quiet', ''):>6}"
-                  f"{r.get('exact', float('nan')):9.0e}{r['error']:9.0e}  {setting}")
+                  f"{r.get('exact', float('nan')):9.0e}{float32_error(r):9.0e}  {setting}")
     print("\nepisodes per processor-second, with rotations:")
     for who, rates in sampling.items():
         print(f"  {who:26}" + ", ".join(f"{r['per_cpu_second']:,.0f} ({r['n']} a call)" for r in rates))
+
+
+def float32_error(result: dict[str, Any]) -> float:
+    """The median error of an implementation's float32 gradient: over seeds, or of the batch that was timed."""
+    return median(result.get("errors", [result["error"]]))
 
 
 MARKS = "<!-- from results/bench-cpu.json: python -m bench writes this table -->", "<!-- end of the table -->"
@@ -56,19 +62,20 @@ MARKS = "<!-- from results/bench-cpu.json: python -m bench writes this table -->
 
 def markdown(record: dict[str, Any]) -> str:
     """The README's table: metalib beside the fastest meta-learning library of each row, or the fastest peer."""
-    lines = ["| one meta-step | metalib | fastest peer | times as fast | of the matrix peak | memory, one thread |",
-             "|:--|--:|--:|--:|--:|--:|"]
+    lines = ["| one meta-step | metalib | fastest peer | times as fast | float32 error, and the peer's | "
+             "of the matrix peak | memory, one thread |", "|:--|--:|--:|--:|--:|--:|--:|"]
     for name, row in record["rows"].items():
         kind = "library" if row["fastest_library"] else "peer"
         mine, peer = row["results"]["metalib"], row[f"fastest_{kind}"]
         share = f"{mine['fraction_of_peak']:.0%}" if mine["fraction_of_peak"] else ""
         lean = row["results"][row["leanest_peer"]]["one_thread_peak_mb"]
+        wrong = ", ".join(f"{float32_error(r):.0e}" for r in (mine, row["results"][peer]))
         lines.append(f"| {name} | {mine['ms']:.1f} ms | {row['results'][peer]['ms']:.1f} ms, {peer} | "
-                     f"{row[f'speedup_{kind}']:.2f} | {share} | {mine['one_thread_peak_mb']:.0f} MB, "
+                     f"{row[f'speedup_{kind}']:.2f} | {wrong} | {share} | {mine['one_thread_peak_mb']:.0f} MB, "
                      f"leanest peer {lean:.0f} |")
         if (compiled := row["results"].get("metalib, compiled")) is not None:
             lines.append(f"| {name}, `compile=True` | {compiled['ms']:.1f} ms | | "
-                         f"{row['results'][peer]['ms'] / compiled['ms']:.2f} | | |")
+                         f"{row['results'][peer]['ms'] / compiled['ms']:.2f} | {float32_error(compiled):.0e} | | |")
     lines += ["", f"Medians of {record['rounds']} steps on {record['cores']} cores ({record['device']}, torch "
               f"{record['torch']}, {record['date']}), all implementations taking turns"
               + ("; **the machine was busy with other work**." if record["disturbed"] else ".")]

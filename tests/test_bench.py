@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import gpu, machine, peers, report, rows
+from bench import gpu, machine, peers, report, rows, worker
 from conftest import ROOT
 
 RECORD = ROOT / "results" / "bench-cpu.json"
@@ -62,6 +62,20 @@ def test_the_check_tells_first_from_second_order():
     second, first = (rows.reference(net, episodes, replace(row, order=order)) for order in (2, 1))
     assert rows.error(first, second) > 0.1
     assert rows.error([torch.full_like(g, float("nan")) for g in first], second) == float("inf")
+
+
+@pytest.mark.parametrize("name", ["5-way 1-shot", "ProtoNet, 4 tasks", "sinusoid"])
+def test_the_float32_errors_are_those_of_several_seeds(name, tmp_path):
+    row, file = SMALL[name], tmp_path / "row.pt"
+    worker.solve(row, file)
+    answer = worker.check("metalib", row, file, False)
+    assert answer["exact"] <= 1e-10 and len(set(answer["errors"])) == len(worker.SEEDS)
+    assert all(1e-9 < error < 0.01 for error in answer["errors"]), "float32 was asked for"
+
+
+def test_the_tables_show_the_median_error():
+    assert report.float32_error({"error": 1.0, "errors": [1e-6, 1e-3, 2e-6]}) == 2e-6
+    assert report.float32_error({"error": 1e-4}) == 1e-4
 
 
 def test_the_ratios_are_those_of_the_medians():

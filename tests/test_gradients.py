@@ -395,6 +395,18 @@ def test_derivatives_of_conv4_with_respect_to_its_images_are_those_of_the_plain_
         assert distance({"x": a}, {"x": b}) <= 1e-10
 
 
+@pytest.mark.parametrize("M", [5, 75])  # with 75 images the first layer goes in parts, which only autograd may see
+def test_conv4_is_exported_as_plain_operators(M):
+    """To ONNX, say: no custom function, no out= argument, no batch_norm_update_stats."""
+    net, x = conv4(WAY), torch.rand(M, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        program = torch.export.export(net, (x,))
+        torch.testing.assert_close(program.module()(x), net(x), rtol=1e-5, atol=1e-5)
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert any("max_pool2d" in name for name in used)
+    assert all(name.startswith("aten.") and ".out" not in name and "batch_norm" not in name for name in used), used
+
+
 # ---------------------------------------------------------------- grad(vmap) is silently wrong upstream
 
 def wrong_order_error(norm: str, J: int) -> float:

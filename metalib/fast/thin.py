@@ -50,7 +50,8 @@ def pooled_products(patches: Tensor, filters: Tensor, size: tuple[int, int]) -> 
     """
     M, C = len(patches), len(filters)
     at_once = max(1, IN_CACHE // (size[0] * size[1] * C))
-    if M > at_once and patches.device.type == "cpu" and not (patches.requires_grad or transformed()):
+    traced = transformed() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # an export to ONNX, say
+    if M > at_once and patches.device.type == "cpu" and not (patches.requires_grad or traced):
         return PooledProducts.apply(patches, filters, size, at_once)
     z = torch.bmm(patches, filters.T.expand(M, -1, -1)).view(M, *size, C)  # channels innermost in memory
     return F.max_pool2d(z.movedim(3, 1), 2)
