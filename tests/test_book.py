@@ -28,7 +28,7 @@ def test_the_book_has_its_first_part():
 
 
 def test_every_chapter_is_in_the_table_of_contents():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [c["file"] for part in toc["parts"] for c in part["chapters"]]
     assert [f for f in listed if re.match(r"book/\d\d_", f)] == [f"book/{p.stem}" for p in CHAPTERS]
 

@@ -24,7 +24,7 @@ def load(path: Path) -> ModuleType:
 
 
 CASES = [(path, name.removeprefix("check_")) for path in MODULES
-         for name in re.findall(r"^def (check_\w+)", path.read_text(), re.M)]
+         for name in re.findall(r"^def (check_\w+)", path.read_text(encoding="utf-8"), re.M)]
 cases = pytest.mark.parametrize("path, name", CASES, ids=[f"{p.stem}-{n}" for p, n in CASES])
 
 

@@ -84,7 +84,8 @@ def address(tmp_path_factory):
     """Two of the figure on one page: they must not disturb each other."""
     path = tmp_path_factory.mktemp("sine") / "page.html"
     path.write_text('<!doctype html><html data-theme="light"><meta charset="utf-8"><title>sine</title>'
-                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}")
+                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}",
+                    encoding="utf-8")
     return path.as_uri()
 
 

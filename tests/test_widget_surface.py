@@ -104,7 +104,7 @@ def page(browser, html, tmp_path, request):  # noqa: F811
     """Two of the figure on one page: they must not disturb each other."""
     path, problems = tmp_path / "page.html", []
     path.write_text(f'<!doctype html><html data-theme="{request.param}"><meta charset="utf-8"><title>surface</title>'
-                    f'<body style="font-family:sans-serif">{html}<hr>{html}')
+                    f'<body style="font-family:sans-serif">{html}<hr>{html}', encoding="utf-8")
     page = browser.new_page(viewport={"width": 390, "height": 1800})
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
