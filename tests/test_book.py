@@ -14,11 +14,13 @@ import yaml
 
 import metalib
 from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags
+from patience import PATIENCE
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWING = {"print", "check", "display", "metalib.check", "metalib.show", "plt.show", "show"}
 IGNORING = re.compile(r"#\s*(NBVAL|PYTEST_VALIDATE)_|^%%capture", re.M)
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
+         f"--nbval-cell-timeout={PATIENCE}", f"--nbval-kernel-startup-timeout={PATIENCE}",
          "--nbval-sanitize-with", str(ROOT / "tests/sanitize.cfg"), "--rootdir"]
 chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 
@@ -123,7 +125,7 @@ def test_labels_carry_the_chapter_s_number(path):
 
 def test_sanitizing_touches_no_number():
     config = configparser.ConfigParser()
-    config.read(ROOT / "tests/sanitize.cfg")
+    config.read(ROOT / "tests/sanitize.cfg", encoding="utf-8")
     result = "97.1 +- 0.3 % (600 tasks, transductive)  relative error 1.2e-15  [[0.5, -3]]"
     for section in config.sections():
         assert re.sub(config[section]["regex"], config[section]["replace"], result) == result

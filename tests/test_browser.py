@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+from filelock import FileLock  # torch needs it as well
 
 from notebooks import CHAPTERS, ROOT, exercises, read, tags
 from patience import PATIENCE
@@ -77,13 +78,15 @@ def site() -> Path:
     sources += [p for top in ("book", "metalib") for p in (ROOT / top).rglob("*")
                 if p.is_file() and p.suffix != ".pyc" and ".ipynb_checkpoints" not in p.parts]
     built = SITE / "searchindex.js"
-    if not built.exists() or built.stat().st_mtime < max(p.stat().st_mtime for p in sources):
-        builder = Path(sys.executable).with_name("jupyter-book")
-        if not builder.exists():
-            missing("the book is not built and jupyter-book is not installed")
-        run = subprocess.run([builder, "build", ".", "--all", "-W", "-n", "--keep-going"], cwd=ROOT,
-                             capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    SITE.parent.mkdir(exist_ok=True)
+    with FileLock(SITE.parent / ".lock"):  # with -n 2 one of the two builds it
+        if not built.exists() or built.stat().st_mtime < max(p.stat().st_mtime for p in sources):
+            builder = Path(sys.executable).with_name("jupyter-book")
+            if not builder.exists():
+                missing("the book is not built and jupyter-book is not installed")
+            run = subprocess.run([builder, "build", ".", "--all", "-W", "-n", "--keep-going"], cwd=ROOT,
+                                 capture_output=True, text=True)
+            assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
     return SITE
 
 
@@ -114,7 +117,8 @@ LOOK = """async () => {
   if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   const root = document.documentElement;
-  const inBox = e => e.parentElement && (getComputedStyle(e.parentElement).overflowX !== "visible" || inBox(e.parentElement));
+  const up = e => e.parentElement;
+  const inBox = e => up(e) && (getComputedStyle(up(e)).overflowX !== "visible" || inBox(up(e)));
   const wide = root.scrollWidth > innerWidth ? [...document.querySelectorAll("article *")].filter(
     e => e.getBoundingClientRect().right > innerWidth + 1 && !inBox(e)).map(e => e.outerHTML.slice(0, 120)) : [];
   return {
@@ -237,7 +241,8 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
         try:
             for _ in range(2 * PATIENCE):
                 if server.poll() is not None:
-                    pytest.fail("JupyterLab stopped: " + (home / "lab.log").read_text("utf-8", errors="replace")[-2000:])
+                    said = (home / "lab.log").read_text(encoding="utf-8", errors="replace")
+                    pytest.fail(f"JupyterLab stopped: {said[-2000:]}")
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
                 time.sleep(0.5)

@@ -140,7 +140,7 @@ def unnamed_encodings(source: str) -> list[int]:
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             mode = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)][-1:]
             builtin = isinstance(node.func, ast.Name) and name == "open" and not (mode and "b" in mode[0])
-            if name in ("read_text", "write_text") and "utf-8" not in mode or builtin:
+            if name in ("read_text", "write_text") or builtin:
                 found.append(node.lineno)
     return found
 
