@@ -151,14 +151,15 @@ def short():
     return min(starts, key=lambda nb: sum(len(c.source) for c in code_cells(nb)))
 
 
-def nbval(nb: nbformat.NotebookNode, folder: Path) -> subprocess.CompletedProcess:
+def nbval(nb: nbformat.NotebookNode, folder: Path, env: dict | None = None) -> subprocess.CompletedProcess:
     """Run a copy where a chapter would be: beside the exercises, one folder below the results."""
     (folder / "book").mkdir(exist_ok=True)
     for name in ("book/exercises", "results"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     nbformat.write(nb, folder / "book" / "copy.ipynb")
-    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True)
+    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True,
+                          env=env)
 
 
 def test_an_unchanged_copy_is_green(short, tmp_path):
