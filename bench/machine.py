@@ -40,7 +40,7 @@ class PeakMemory:
 
     def __init__(self) -> None:
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the mark starts again from here
         except OSError:
             pass  # not allowed: the mark then counts from the start of the process, which was lower
         self.before = resident()[0]
@@ -51,7 +51,7 @@ class PeakMemory:
 
 def resident() -> tuple[int, int]:
     """(resident memory now, its high-water mark) of this process, in kB."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(lines["VmRSS"].split()[0]), int(lines["VmHWM"].split()[0])
 
 
@@ -68,7 +68,7 @@ class Usage:
     def now(processes: Iterable[int]) -> Usage:
         """The machine's counters, and what this process and `processes`, with their ended children, have used."""
         user, nice, system, _, _, irq, soft, steal = (
-            int(v) / TICK for v in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+            int(v) / TICK for v in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9])
         own = sum(processor_seconds(pid) for pid in (os.getpid(), *processes))
         return Usage(time.perf_counter(), user + nice + system + irq + soft, steal, own)
 
@@ -84,7 +84,7 @@ class Usage:
 
 def processor_seconds(pid: int) -> float:
     """User and system time of a process and of its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     return sum(int(v) for v in fields[11:15]) / TICK
 
 

@@ -1,13 +1,15 @@
-"""What several test files share: where things are."""
+"""What several test files share: where things are, and where every test starts from."""
 
-import os
+import random
 import subprocess
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import pytest
 import torch
 
-os.environ.setdefault("METALIB_QUIET", "1")  # progress bars stay out of the captured output
+matplotlib.use("agg")  # no window, whatever the machine has
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,6 +21,17 @@ def committed_records() -> set[str]:
     if listed.returncode:
         pytest.skip("not a git checkout: which records are committed is unknown")
     return {Path(name).stem for name in listed.stdout.splitlines()}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item):
+    """The same start for every test and its fixtures, whatever ran before it and however many cores there are."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (the generator that a library may use behind our back)
+    torch.manual_seed(0)
+    return (yield)
 
 
 @pytest.fixture

@@ -95,22 +95,34 @@ def test_the_ratios_are_those_of_the_medians():
 def test_another_process_s_work_is_counted_as_ours_only_if_we_say_so():
     with subprocess.Popen([sys.executable, "-c", "x = 0\nwhile True: x += 1"]) as process:
         try:
-            before = machine.Usage.now([process.pid])
-            while (spent := machine.processor_seconds(process.pid)) < 0.5:
+            before, alone = machine.Usage.now([process.pid]), machine.Usage.now([])
+            began = machine.processor_seconds(process.pid)
+            while (spent := machine.processor_seconds(process.pid) - began) < 0.5:  # however long that takes
                 pass
-            ours = machine.Usage.now([process.pid])
+            now_alone, now = machine.Usage.now([]), machine.Usage.now([process.pid])
         finally:
             process.kill()
-    assert ours.own - before.own >= 0.4 and spent < 5
-    assert 0 < ours.since(before)["own"] <= 1.5
+    ours, mine = now.own - before.own, now_alone.own - alone.own
+    assert ours >= mine + spent - 4 / machine.TICK  # four counters, rounded down
+    assert 0 < now.since(before)["own"] <= 1 + 0.1  # of all the processors; they are counted in ticks
+
+
+PEAK = """
+import torch
+from bench import machine
+small = torch.ones(2**20)
+memory = machine.PeakMemory()
+big = torch.ones(16 * 2**20)  # 64 MiB
+del big
+print(memory.read())
+"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_memory_is_what_was_held_at_most():
-    memory = machine.PeakMemory()
-    big = torch.ones(16 * 2**20)  # 64 MiB
-    del big
-    assert memory.read() == pytest.approx(67, abs=15)
+    # In a process of its own: where the mark may not be set back, it counts from the start.
+    run = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True)
+    assert 60 < float(run.stdout) < 128, run.stderr  # megabytes: all of it, and no second copy
 
 
 def test_the_gpu_script_measures_every_variant_and_its_error():

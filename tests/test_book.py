@@ -14,11 +14,13 @@ import yaml
 
 import metalib
 from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags
+from patience import PATIENCE
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWING = {"print", "check", "display", "metalib.check", "metalib.show", "plt.show", "show"}
 IGNORING = re.compile(r"#\s*(NBVAL|PYTEST_VALIDATE)_|^%%capture", re.M)
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
+         f"--nbval-cell-timeout={PATIENCE}", f"--nbval-kernel-startup-timeout={PATIENCE}",
          "--nbval-sanitize-with", str(ROOT / "tests/sanitize.cfg"), "--rootdir"]
 chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 
@@ -28,7 +30,7 @@ def test_the_book_has_its_first_part():
 
 
 def test_every_chapter_is_in_the_table_of_contents():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [c["file"] for part in toc["parts"] for c in part["chapters"]]
     assert [f for f in listed if re.match(r"book/\d\d_", f)] == [f"book/{p.stem}" for p in CHAPTERS]
 
@@ -123,7 +125,7 @@ def test_labels_carry_the_chapter_s_number(path):
 
 def test_sanitizing_touches_no_number():
     config = configparser.ConfigParser()
-    config.read(ROOT / "tests/sanitize.cfg")
+    config.read(ROOT / "tests/sanitize.cfg", encoding="utf-8")
     result = "97.1 +- 0.3 % (600 tasks, transductive)  relative error 1.2e-15  [[0.5, -3]]"
     for section in config.sections():
         assert re.sub(config[section]["regex"], config[section]["replace"], result) == result
@@ -149,13 +151,14 @@ def short():
     return min(starts, key=lambda nb: sum(len(c.source) for c in code_cells(nb)))
 
 
-def nbval(nb: nbformat.NotebookNode, folder: Path) -> subprocess.CompletedProcess:
+def nbval(nb: nbformat.NotebookNode, folder: Path, env: dict | None = None) -> subprocess.CompletedProcess:
     """Run a copy where a chapter would be: one folder below the results."""
     (folder / "book").mkdir(exist_ok=True)
     if not (folder / "results").exists():
         (folder / "results").symlink_to(ROOT / "results")
     nbformat.write(nb, folder / "book" / "copy.ipynb")
-    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True)
+    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True,
+                          env=env)
 
 
 def test_an_unchanged_copy_is_green(short, tmp_path):

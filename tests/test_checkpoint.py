@@ -31,6 +31,7 @@ from metalib import (
 from metalib.learner import Learner
 from metalib.training import checkpoint as files
 from metalib.training import files as writing
+from patience import PATIENCE
 
 
 class OwnNet(nn.Module):
@@ -393,7 +394,7 @@ def test_a_file_cannot_run_code(tmp_path, how):
 def test_a_missing_folder_says_create_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="the folder .*missing does not exist; create it first"):
         save(ProtoNet(small()), tmp_path / "missing" / "learner.pt")
-    (tmp_path / "file").write_text("a file where a folder should be")
+    (tmp_path / "file").write_text("a file where a folder should be", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         save(ProtoNet(small()), tmp_path / "file" / "learner.pt")
 
@@ -453,7 +454,8 @@ checkpoint.write({"weights": {"w": torch.full((100_000,), 2.0)}}, path)
 def test_a_process_killed_mid_save_leaves_the_old_file_whole(tmp_path, moment):
     path = tmp_path / "run.pt"
     files.write({"weights": {"w": torch.ones(100_000)}}, path)
-    done = subprocess.run([sys.executable, "-c", KILLED_MID_SAVE, moment, str(path)], capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED_MID_SAVE, moment, str(path)], capture_output=True,
+                          timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(tmp_path.iterdir())) == 2  # it was killed in the middle: its unfinished file is still there
     assert torch.equal(files.read(path)["weights"]["w"], torch.ones(100_000))

@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from metalib import Sinusoids, meta_gradient, meta_train, process_group, rank, seeded
 from metalib.training.distributed import _unused, average, on_rank_zero, share, world_size
+from patience import PATIENCE
 from two_processes import Acting, config, image_learner, image_tasks, sine_learner
 
 pytestmark = [pytest.mark.usefixtures("one_thread"),
@@ -27,17 +28,17 @@ pytestmark = [pytest.mark.usefixtures("one_thread"),
 
 
 def torchrun(name, folder, restarts=0):
-    """Run a function of two_processes.py in two processes; a hang is an error after two minutes."""
+    """Run a function of two_processes.py in two processes; a hang is an error."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                "--max-restarts", str(restarts), str(Path(__file__).with_name("two_processes.py")), name, str(folder)]
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     process = subprocess.Popen(command, env=env | {"OMP_NUM_THREADS": "1"}, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.terminate()  # torchrun ends its workers, and kills them 30 s later if they do not
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE)
         raise AssertionError(f"two processes hung:\n{output}") from None
     assert process.returncode == 0, output
     return output
@@ -169,10 +170,10 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_bit_for_bit_the
 
 def test_processes_that_start_again_do_not_meet_the_dead():
     store, addresses = dist.HashStore(), []
-    store.set_timeout(timedelta(seconds=30))
+    store.set_timeout(timedelta(seconds=PATIENCE))
 
     def join(rank, attempt):  # as init_process_group does: write one's own address, read the other's
-        part = _unused(store, rank, 2, timedelta(seconds=30))
+        part = _unused(store, rank, 2, timedelta(seconds=PATIENCE))
         part.set(f"address/{rank}", f"{rank}, attempt {attempt}")
         return part.get(f"address/{1 - rank}").decode()
 
@@ -181,7 +182,7 @@ def test_processes_that_start_again_do_not_meet_the_dead():
             first = pool.submit(join, attempt % 2, attempt)  # in attempt 2 rank 0 is early: rank 1's token is old
             time.sleep(0.2)
             second = pool.submit(join, 1 - attempt % 2, attempt)
-            addresses += [first.result(60), second.result(60)]
+            addresses += [first.result(PATIENCE), second.result(PATIENCE)]
     assert addresses == ["0, attempt 1", "1, attempt 1", "1, attempt 2", "0, attempt 2"]
     with pytest.raises(TimeoutError, match=r"processes \[1\] of 2 did not start"):
         _unused(dist.HashStore(), 0, 2, timedelta(seconds=0.1))

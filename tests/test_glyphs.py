@@ -1,7 +1,6 @@
 """The embedded default: enough characters and scripts, no leak between splits, the same bytes everywhere."""
 
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -60,9 +59,8 @@ def test_no_two_drawings_of_a_character_are_the_same(images):
 
 def test_the_same_seed_gives_the_same_bytes(images, empty, monkeypatch):
     assert images.digest() == DIGEST, "the drawings changed: other fonts, or another renderer"
-    start = time.process_time()
     again = glyphs()  # drawn anew, in an empty data root
-    assert time.process_time() - start < 20 and (empty / "cache").is_dir()
+    assert (empty / "cache").is_dir()
     assert again.digest() == DIGEST and again.splits == images.splits
     monkeypatch.setattr(module, "_draw_all", lambda *_: pytest.fail("drawn again although it is in the cache"))
     assert glyphs().digest() == DIGEST

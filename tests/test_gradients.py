@@ -81,7 +81,7 @@ def images(size: int, *, channels: int = 1, tasks: int = 2, shot: int = 2, seed:
 
 
 def shaken(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The net in float64 with generic weights; norm scales far from 1, half of them negative."""
+    """The net in float64 with generic weights, all of them from `seed`; norm scales far from 1, half negative."""
     g = torch.Generator().manual_seed(seed)
     net = net.double()
     with torch.no_grad():
@@ -90,7 +90,8 @@ def shaken(net: nn.Module, seed: int = 0) -> nn.Module:
             if "scale" in name:
                 p.copy_((0.5 + noise.abs()) * torch.where(torch.arange(p.numel()) % 2 == 0, 1.0, -1.0))
             else:
-                p.copy_(p + 0.2 * noise if p.ndim == 1 else noise / math.sqrt(p[0].numel()))
+                start = 1.0 if p.ndim == 1 and name.endswith("weight") else 0.0  # of a norm; biases start at 0
+                p.copy_(start + 0.2 * noise if p.ndim == 1 else noise / math.sqrt(p[0].numel()))
     return net
 
 
@@ -349,13 +350,14 @@ def test_conv4_is_conv_norm_relu_pool_negative_scales_included(norm, size, in_ca
         return {PlainConv4.name(k): g for k, g in gradient.items()}
 
     episodes = images(size, tasks=1)
+    # After three steps through instance norm over 2 x 2 pixels a rounding error has grown a million times.
     for J in (0, 1, 3):  # first derivatives, then second ones
         expected = by_hand(plain, episodes, 0.1, J, 2)[0]
-        assert distance(renamed(by_hand(net, episodes, 0.1, J, 2)[0]), expected) <= 1e-10
+        assert distance(renamed(by_hand(net, episodes, 0.1, J, 2)[0]), expected) <= 1e-8
         for how in ("vmap", "loop"):
             learner = MAML(net, inner_lr=0.1, steps=J)
             meta_gradient(learner, episodes, how)
-            assert distance(renamed(grads(learner)), expected) <= 1e-10
+            assert distance(renamed(grads(learner)), expected) <= 1e-8
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])

@@ -1,6 +1,9 @@
 """The project's own promises: one list of dependencies, commands that exist, nothing of one machine in the files."""
 
+import ast
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -11,11 +14,11 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [Requirement(r) for group in [PROJECT["dependencies"], *EXTRAS.values()] for r in group]
 INSTALLED = [name for name in EXTRAS if name not in ("log", "bench")]  # by `make`; those two are for whoever asks
-MAKEFILE = (ROOT / "Makefile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def canonical(name: str) -> str:
@@ -23,7 +26,7 @@ def canonical(name: str) -> str:
 
 
 def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     assert all(len(p) == 2 for p in pins), "constraints.txt holds exact versions, name==version"
     return {canonical(name): version for name, version in pins}
@@ -66,7 +69,7 @@ def test_constraints_hold_nothing_of_one_platform():
 
 
 def test_environment_yml_installs_the_same_extras_and_constraints():
-    env = yaml.safe_load((ROOT / "environment.yml").read_text())
+    env = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
     conda = [d for d in env["dependencies"] if isinstance(d, str)]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
@@ -80,7 +83,7 @@ def test_make_installs_the_same_extras_and_constraints():
 def test_documented_make_commands_exist():
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
     for name in ("README.md", "CONTRIBUTING.md", "book/intro.md"):
-        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / name).read_text(), re.M))
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / name).read_text(encoding="utf-8"), re.M))
         assert named and named <= targets, f"{name} names {sorted(named - targets)}, which the Makefile does not have"
 
 
@@ -92,13 +95,74 @@ def test_documented_make_commands_exist():
 ])
 def test_readme_gives_the_plain_commands_that_make_runs(command):
     joined = re.sub(r"\s*\\\n\s*", " ", MAKEFILE)
-    assert command in joined and command in re.sub(r"\s*\\\n\s*", " ", (ROOT / "README.md").read_text())
+    assert command in joined and command in re.sub(r"\s*\\\n\s*", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("unit, notebooks", [(0, 0), (1, 0), (0, 1), (2, 1), (139, 0)])
+def test_make_test_runs_both_halves_reports_both_and_is_red_if_either_is(tmp_path, unit, notebooks):
+    """With a Python that writes down what it was asked to run, and ends as it is told to."""
+    python, asked = tmp_path / "bin/python", tmp_path / "asked"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$@" $ATEN_CPU_CAPABILITY "[$PYTHONWARNINGS]" >> {asked}\n'
+                      f'case "$*" in *--nbval*) exit {notebooks};; *) exit {unit};; esac\n', encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    done = subprocess.run(["make", "test", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONWARNINGS": "error", "MAKEFLAGS": ""})
+    first, second = asked.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("-m pytest tests") and "--nbval" in second and " book" in second
+    assert first.endswith("[]") and second.endswith("[]")  # a user's own filters would turn warnings into errors
+    if has_avx2():
+        assert second.split()[-2] == "avx2", "stored by one CPU, checked with the arithmetic of another"
+    verdict = [{0: "passed"}.get(code, "FAILED") for code in (unit, notebooks)]
+    assert "make test: unit tests {}, notebooks {}".format(*verdict) in done.stdout
+    assert (done.returncode != 0) == ("FAILED" in verdict)
+
+
+def has_avx2() -> bool:
+    try:
+        return "avx2" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def test_ci_runs_the_notebooks_once():
+    commands = re.findall(r"^(?:\w+=\S+ )*make (\S+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.M)
+    assert commands == ["venv", "book", "test"]
+
+
+def unnamed_encodings(source: str) -> list[int]:
+    """Lines that open text without saying how it is encoded: the machine's locale would decide."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and not any(k.arg == "encoding" for k in node.keywords):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            mode = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)][-1:]
+            builtin = isinstance(node.func, ast.Name) and name == "open" and not (mode and "b" in mode[0])
+            if name in ("read_text", "write_text") or builtin:
+                found.append(node.lineno)
+    return found
+
+
+def test_text_is_utf_8_whatever_the_locale():
+    texts = [(name, text) for name, text in tracked_text() if name.endswith(".py")]
+    assert len(texts) > 60
+    found = {name: lines for name, text in texts if (lines := unnamed_encodings(text))}
+    assert not found, f"name encoding=\"utf-8\" at {found}"
+
+
+@pytest.mark.parametrize("code, found", [
+    ("Path(p).read_text()", [1]), ("p.write_text(x)", [1]), ("open(p)", [1]), ("x = 1\nopen(p, 'w')", [2]),
+    ("open(p, 'rb')", []), ("open(p, encoding='utf-8')", []), ("log.open(p)", [])])
+def test_an_unnamed_encoding_is_noticed(code, found):
+    assert unnamed_encodings(code) == found
 
 
 def test_every_public_name_has_an_api_entry():
     import metalib
 
-    page = (ROOT / "book/api.md").read_text()
+    page = (ROOT / "book/api.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"auto(?:class|function)::\s+metalib\.(\w+)$", page, re.M))
     documented |= set(re.findall(r"automodule::\s+metalib\.figures\.(\w+)$", page, re.M))
     assert set(metalib.__all__) <= documented, f"add to book/api.md: {sorted(set(metalib.__all__) - documented)}"
@@ -119,24 +183,24 @@ def test_the_version_is_the_same_everywhere():
 
     version = PROJECT["version"]
     assert metalib.__version__ == version
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
-    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
 
 
 def test_the_licences_are_there():
-    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
-    assert "CC-BY-4.0" in (ROOT / "LICENSE-prose").read_text()
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    assert "CC-BY-4.0" in (ROOT / "LICENSE-prose").read_text(encoding="utf-8")
 
 
 def test_no_repository_address_is_invented():
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert "repository" not in config and "launch_buttons" not in config
     assert not any(config["html"][f"use_{b}_button"] for b in ("issues", "repository", "edit_page"))
     assert config["sphinx"]["config"]["html_theme_options"]["use_download_button"]
 
 
 def test_execution_is_off_so_pages_show_the_stored_outputs():
-    assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
+    assert yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]["execute_notebooks"] == "off"
 
 
 def test_no_file_names_a_path_of_one_machine():
@@ -153,5 +217,6 @@ def test_nothing_is_left_to_do():
 
 
 def test_a_module_fits_in_a_reader_s_head():
-    long = {p.name: n for p in (ROOT / "metalib").rglob("*.py") if (n := len(p.read_text().splitlines())) > 250}
+    lines = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "metalib").rglob("*.py")}
+    long = {name: n for name, n in lines.items() if n > 250}
     assert not long, f"over 250 lines: {long}"

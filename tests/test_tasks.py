@@ -27,8 +27,6 @@ from metalib import (
 )
 from metalib.episode import TASK_AXIS
 
-torch.set_num_threads(1)
-
 
 def bank(counts=(20,) * 12, size=16):
     """A bank of noise images, all different, so that an image is known by its pixels."""

@@ -37,6 +37,7 @@ from metalib.functional import derived
 from metalib.learner import choose_map, device_of
 from metalib.progress import Lines, progress
 from metalib.training.signals import deferred_interrupt
+from patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -232,7 +233,8 @@ meta_train(learner, InterruptedTasks(), TrainConfig(iterations=12, meta_batch=2,
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_killed_process_loses_only_what_came_after_its_last_checkpoint(tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run.pt")], capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run.pt")], capture_output=True,
+                          timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
     whole, resumed, seen = sine_learner(), sine_learner(seed=99), InterruptedTasks(at=0)
     expected = meta_train(whole, Sinusoids(5, 5), config())
@@ -442,5 +444,5 @@ def test_the_device_of_a_learner_without_parameters_is_the_cpu():
 
 def test_importing_metalib_prints_nothing_and_changes_no_threads():
     code = "import torch; n = torch.get_num_threads(); import metalib; assert torch.get_num_threads() == n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

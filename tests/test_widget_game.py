@@ -8,7 +8,7 @@ import torch
 
 from metalib import FewShot, PixelFloor, ProtoNet, conv4, glyphs, meta_test, seeded
 from metalib.figures.widgets.game import Game, pack, picks, wilson
-from test_browser import browser  # noqa: F401  (the fixture)
+from test_browser import WIDER, browser  # noqa: F401  (the fixture)
 
 N = 6
 
@@ -175,7 +175,9 @@ def test_two_games_on_one_page_do_not_hear_each_other_s_keys(page):
 
 
 @pytest.mark.browser
-def test_the_game_fits_a_phone(page, game):
+@pytest.mark.parametrize("letters", ["/* */", WIDER], ids=["as they are", "wider"])  # another machine's fonts
+def test_the_game_fits_a_phone(page, game, letters):
+    page.add_style_tag(content=letters)
     page.get_by_role("button", name="Start").first.click()
     for _ in game.answers:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

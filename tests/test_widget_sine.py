@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector
 
 from metalib import Data, Sinusoids, meta_test_path
 from metalib.figures.widgets import sine
-from test_browser import browser  # noqa: F401  (the fixture)
+from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
 
 SCRIPT = (files("metalib.figures.widgets") / "sine.js").read_text(encoding="utf-8")
 NAMES = ("scratch", "joint", "maml")
@@ -84,7 +84,8 @@ def address(tmp_path_factory):
     """Two of the figure on one page: they must not disturb each other."""
     path = tmp_path_factory.mktemp("sine") / "page.html"
     path.write_text('<!doctype html><html data-theme="light"><meta charset="utf-8"><title>sine</title>'
-                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}")
+                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}",
+                    encoding="utf-8")
     return path.as_uri()
 
 
@@ -191,16 +192,19 @@ def test_it_fits_a_phone_and_can_be_read(page, theme):
     page.set_viewport_size({"width": 390, "height": 900})
     page.evaluate("""theme => { document.documentElement.dataset.theme = theme;
       document.body.style.cssText += theme === "dark" ? "background:#121212;color:#ddd" : ""; }""", theme)
-    page.wait_for_timeout(200)
+    page.evaluate(SETTLED)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     sizes = page.evaluate("""[...document.querySelectorAll(".metalib-sine svg text")].map(
-        t => t.getBoundingClientRect().height)""")
+        t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().d)""")  # whatever font is drawn at that size
     assert min(sizes) >= 11
     colours = page.evaluate("""[...document.querySelectorAll(".metalib-sine .curve")].slice(0, 3).map(
         c => getComputedStyle(c).stroke)""")
     background = (255, 255, 255) if theme == "light" else (18, 18, 18)
     for colour in colours:
         assert contrast(tuple(int(v) for v in colour[4:-1].split(",")), background) >= 4.5, colour
+    page.add_style_tag(content=WIDER)
+    page.evaluate(SETTLED)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "with another machine's fonts"
 
 
 def contrast(a, b):

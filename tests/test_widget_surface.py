@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metalib.figures.widgets import surface
-from test_browser import browser  # noqa: F401  (the fixture)
+from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)
 STEPS = range(surface.MOST_STEPS + 1)
@@ -104,7 +104,7 @@ def page(browser, html, tmp_path, request):  # noqa: F811
     """Two of the figure on one page: they must not disturb each other."""
     path, problems = tmp_path / "page.html", []
     path.write_text(f'<!doctype html><html data-theme="{request.param}"><meta charset="utf-8"><title>surface</title>'
-                    f'<body style="font-family:sans-serif">{html}<hr>{html}')
+                    f'<body style="font-family:sans-serif">{html}<hr>{html}', encoding="utf-8")
     page = browser.new_page(viewport={"width": 390, "height": 1800})
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
@@ -156,7 +156,10 @@ def test_the_page_shows_metalib_s_numbers_and_moves_with_keys_and_pointer(page):
 
 
 @pytest.mark.browser
-def test_the_page_fits_a_phone(page):
+@pytest.mark.parametrize("letters", ["/* */", WIDER], ids=["as they are", "wider"])  # another machine's fonts
+def test_the_page_fits_a_phone(page, letters):
+    page.add_style_tag(content=letters)
+    page.evaluate(SETTLED)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for figure in page.locator(".metalib-surface").all():
         assert all(c.bounding_box()["height"] >= 24 for c in figure.locator("input, button").all())

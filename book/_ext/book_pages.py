@@ -4,12 +4,15 @@
 * MathJax comes whole (25 MB) from sphinx-mathjax-offline: keep what a page can ask for (TeX input, CHTML output).
 * Docstrings are written to be read in an editor: an indented block is an equation or code, `this` is code. Say so in
   reStructuredText before it is parsed.
+* The site's address leads to the first page by a redirect that has no icon: a browser that is slow to follow it asks
+  for /favicon.ico. Write one that has an icon, a language, a title, and a link for who is not redirected.
 * A type is documented under its public name, metalib.Episode, and annotated by the module that holds it,
   metalib.episode.Episode: link the second to the first.
 """
 
 import re
 import shutil
+from html import escape as escape_html
 from pathlib import Path
 
 # Everything that tex-chtml.js may load while it runs, relative to _static/mathjax.
@@ -36,6 +39,17 @@ def prune_mathjax(app, error):
         if any(path == k or k in path.parents or path in k.parents for k in kept):
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def write_front_door(app, error):
+    if error is not None or app.builder.format != "html" or app.config.master_doc == "index":
+        return
+    page, icon = app.builder.get_target_uri(app.config.master_doc), Path(app.config.html_favicon).name
+    Path(app.outdir, "index.html").write_text(
+        f'<!doctype html>\n<html lang="{app.config.language}"><head><meta charset="utf-8">\n'
+        f'<link rel="icon" href="_static/{icon}">\n<meta http-equiv="refresh" content="0; url={page}">\n'
+        f'<title>{escape_html(app.config.html_title)}</title></head>\n'
+        f'<body><a href="{page}">{escape_html(app.config.html_title)}</a></body></html>\n', encoding="utf-8")
 
 
 def escape(line):
@@ -92,6 +106,7 @@ def link_public_name(app, env, node, contnode):
 def setup(app):
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", prune_mathjax, priority=900)  # after the extension that copies it
+    app.connect("build-finished", write_front_door, priority=100)  # before the table of contents writes its own
     app.connect("autodoc-process-docstring", read_docstring, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", keep_attribute, priority=900)  # after it
     app.connect("missing-reference", link_public_name)
