@@ -13,6 +13,7 @@ from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.fast.compiled import compiled
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
+from metalib.fast.twin import STATISTICS, call, private, read_only
 from metalib.functional import Params, default_loss, gradient_and_value, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
@@ -42,6 +43,18 @@ class Learner(nn.Module):
         super().__init__()
         self.loss = loss
 
+    def train(self, mode: bool = True) -> Learner:
+        """Switch dropout and the like on or off, as for any module; `eval()` is train(False).
+
+        Layers with running statistics keep their mode, because theirs says something else: frozen or not. Freeze them
+        with `.eval()` on the layer or on the network.
+        """
+        kept = [(m, m.training) for m in self.modules() if isinstance(m, STATISTICS)]
+        super().train(mode)
+        for m, training in kept:
+            m.train(training)
+        return self
+
     def adapt(self, support: Data) -> TaskState:
         """The task state phi = A_theta(S) for one support set; parameters and buffers stay untouched."""
         raise TypeError(f"{type(self).__name__} must define adapt(support) -> phi")
@@ -67,7 +80,7 @@ class Learner(nn.Module):
         (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py). Outside every transform the
         gradient can be differentiated again only if theta requires gradients.
         """
-        return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta,
+        return gradient_and_value(lambda p: call(self, p, episode), theta,
                                   differentiable=transformed() or any(p.requires_grad for p in theta.values()))
 
 
@@ -106,7 +119,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     device = episodes.query.x.device.type
     if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device):  # autocast belongs to a thread
+            with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
@@ -125,6 +138,11 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
+    with private(learner) as mine, read_only(mine):
+        return _mean_gradient(mine, theta, episodes, chunk)
+
+
+def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: int | None) -> tuple[Params, Tensor]:
     if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
         per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
         with torch.no_grad():  # nobody differentiates the meta-gradient

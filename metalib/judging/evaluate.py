@@ -14,6 +14,7 @@ from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.fast.parallel import over_tasks
+from metalib.fast.twin import private, read_only
 from metalib.learner import Learner, TaskState, choose_map, device_of
 from metalib.progress import progress
 from metalib.tasks import Tasks
@@ -72,7 +73,8 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
     """Adapt to each of `episodes` tasks and score its query: accuracy for integer targets, MSE for float targets.
 
     Args:
-        learner: evaluated as it is; parameters and buffers stay untouched.
+        learner: evaluated as it is, with dropout and the like off. Neither weights, buffers nor modes change; a batch
+            norm uses the batch at hand unless you froze it (`metalib.fast.twin` has the rule).
         tasks: where the episodes come from.
         episodes: n, the number of tasks.
         seed: of a CPU generator; the same seed gives the same episodes on every device.
@@ -151,23 +153,25 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
     generator, digest = torch.Generator().manual_seed(seed), hashlib.sha256()
     loop = choose_map(learner, "auto") == "loop"
-    device, was_training, values = device_of(learner), learner.training, []
-    learner.eval()
-    try:
-        with torch.no_grad(), progress(episodes, "meta-test") as bar:
+
+    def guarded(mine: Learner, episode: Episode) -> Tensor:
+        with read_only(mine):
+            return measure(mine, episode)
+
+    device, values = device_of(learner), []
+    with private(learner, evaluating=True) as learner:
+        with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
             while (done := sum(len(v) for v in values)) < episodes:
                 drawn = [tasks.sample(1, generator=generator) for _ in range(min(16 if loop else 64, episodes - done))]
                 for episode in drawn:
                     _update(digest, episode)
                 batch = _cat(drawn).to(device)
                 if loop:
-                    quietly = torch.no_grad()(lambda copy, t: measure(copy, batch.task(t)))  # noqa: B023 (used here)
+                    quietly = torch.no_grad()(lambda copy, t: guarded(copy, batch.task(t)))  # noqa: B023 (used here)
                     values.append(torch.stack(list(over_tasks(quietly, learner, range(batch.tasks)))))
                 else:
-                    values.append(vmap(lambda episode: measure(learner, episode), (TASK_AXIS,))(batch))
+                    values.append(vmap(lambda episode: guarded(learner, episode), (TASK_AXIS,))(batch))
                 bar.update(len(drawn))
-    finally:
-        learner.train(was_training)
     metric = "MSE" if batch.query.y.is_floating_point() else "accuracy"
     return torch.cat(values), {"metric": metric, "seed": seed, "digest": digest.hexdigest()[:12]}
 

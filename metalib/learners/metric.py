@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad
 
 from metalib.episode import Data, Episode
-from metalib.functional import Params, class_means, descend, squared_distance
+from metalib.fast.twin import call
+from metalib.functional import Params, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
 
@@ -33,11 +33,11 @@ class ProtoNet(Learner):
 
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
-        return class_means(self.encoder(support.x), support.y, support.way)
+        return class_means(call(self.encoder, {}, support.x), support.y, support.way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Negative squared distances to the prototypes, (M, N)."""
-        return -squared_distance(self.encoder(x), phi)
+        return -squared_distance(call(self.encoder, {}, x), phi)
 
 
 class Pretrained(Learner):
@@ -82,18 +82,18 @@ class Pretrained(Learner):
         """The pretraining loss: plain classification of the query among all training classes. The support is unused."""
         if self.classifier is None:
             raise ValueError("pretraining needs the number of training classes: Pretrained(encoder, classes=...)")
-        return self.task_loss(self.classifier(self.encoder(episode.query.x)), episode.query.y)
+        return self.task_loss(self.classifier(call(self.encoder, {}, episode.query.x)), episode.query.y)
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
-        f = self.encoder(support.x)  # (N*K, D)
+        f = call(self.encoder, {}, support.x)  # (N*K, D)
         m = f.mean(0)
         z = F.normalize(f - m, dim=-1)
         c = class_means(z, support.y, support.way)  # (N, D)
         w = {"W": 2 * c, "b": -c.pow(2).sum(-1)}  # the nearest mean, written as a linear classifier
         if self.head == "linear":
             for _ in range(self.steps if steps is None else steps):
-                w = descend(w, grad(self.head_loss)(w, z, support.y), self.lr)
+                w = descend(w, gradient(self.head_loss, w, z, support.y), self.lr)
         return m, w["W"], w["b"]
 
     def head_loss(self, w: Params, z: Tensor, y: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Pretrained(Learner):
     def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
         """The head's logits, (M, N)."""
         m, W, b = phi
-        z = F.normalize(self.encoder(x) - m, dim=-1)  # (M, D)
+        z = F.normalize(call(self.encoder, {}, x) - m, dim=-1)  # (M, D)
         return self.temperature * (z @ W.T + b)
 
 

@@ -107,7 +107,6 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     best, history = _restore(state, config, learner, optimizer, generator)
 
     device, began, stop = device_of(learner), time.perf_counter() - history.seconds, False
-    learner.train()
     with (contextlib.closing(log), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while (i := len(history.losses)) < config.iterations and not stop:
