@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.fast.compiled import compiled
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
-from metalib.fast.twin import STATISTICS, call, private, read_only
+from metalib.fast.twin import STATISTICS, call, own_parameters, private, read_only
 from metalib.functional import Params, default_loss, gradient_and_value, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
@@ -114,7 +114,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
-    trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
+    trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
     if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
@@ -151,7 +151,7 @@ def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: in
     leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
     grads = {k: torch.zeros_like(p) for k, p in theta.items()}
     for part in episodes.split(chunk or episodes.tasks):
-        losses = vmap(lambda episode: functional_call(learner, leaves, (episode,)), in_dims=(TASK_AXIS,))(part)
+        losses = vmap(lambda episode: call(learner, leaves, episode), in_dims=(TASK_AXIS,))(part)
         loss = losses.sum() / episodes.tasks
         more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()

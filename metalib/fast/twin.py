@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -52,29 +53,39 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
     Raises:
         ValueError: a SyncBatchNorm that is not frozen.
     """
-    if vars(module).get("_is_twin") and not evaluating:
+    if _is_twin(module) and not evaluating:
         yield module
     elif (mine := twin(module)) is not None:
         _settle(mine, evaluating)
         yield mine
     else:
         with _in_place:
-            before = [(m, dict(vars(m)), dict(m._buffers)) for m in module.modules()]
+            before = [(m, m.training, getattr(m, "track_running_stats", None), m._buffers.copy())
+                      for m in module.modules()]
             try:
                 _settle(module, evaluating)
                 yield module
             finally:
-                for m, attributes, buffers in before:
-                    m.training = attributes["training"]
+                for m, training, tracks, buffers in before:
+                    m.training = training
                     if isinstance(m, STATISTICS):
-                        m.track_running_stats = attributes["track_running_stats"]
+                        m.track_running_stats = tracks
                         m._buffers.update(buffers)
 
 
 def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
-    """module(*args) with `params` in place of those of its parameters; the module is never touched (see `private`)."""
-    with private(module) as mine:
-        return functional_call(mine, params, args) if params else mine(*args)
+    """module(*args) with `params` in place of those of its parameters; the module itself is never touched.
+
+    Every call that a learner makes to a network goes through here. Raises what `private` and `read_only` raise.
+    """
+    with private(module) as mine, contextlib.nullcontext() if _is_twin(module) else read_only(mine):
+        return functional_call(mine, _every_slot(mine, params), args, tie_weights=False) if params else mine(*args)
+
+
+def own_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """dict(module.named_parameters()), read while no other thread has put other tensors in their place."""
+    with contextlib.nullcontext() if _is_twin(module) else _in_place:
+        return dict(module.named_parameters())
 
 
 @contextlib.contextmanager
@@ -87,15 +98,17 @@ def read_only(module: nn.Module) -> Iterator[None]:
     Raises:
         ValueError: a buffer was written, replaced, added or removed. The buffer keeps what was written into it.
     """
-    before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
+    with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
+        before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
     yield
-    after = dict(module.named_buffers())
-    name = next((k for k in {**before, **after} if k not in before or k not in after or _written(*before[k], after[k])),
-                None)
-    if name is None:
+    with disable_proxy_modes_tracing():
+        after = dict(module.named_buffers())
+        written = [k for k in {**before, **after}
+                   if k not in before or k not in after or _written(*before[k], after[k])]
+    if not written:
         return
-    owner = module.get_submodule(name.rpartition(".")[0])
-    raise ValueError(f"{type(owner).__name__} wrote its buffer {name!r}, but a learner's buffers are read, never "
+    owner = module.get_submodule(written[0].rpartition(".")[0])
+    raise ValueError(f"{type(owner).__name__} wrote its buffer {written[0]!r}, but a learner's buffers are read, never "
                      "written: what one task leaves behind would reach another. Freeze that layer with .eval() if it "
                      "stops writing then, build it without the buffer, or carry the value in what adapt returns (phi)")
 
@@ -143,6 +156,23 @@ def twin(module: Module) -> Module | None:
         return of(module)
     except Tied:
         return None
+
+
+def _every_slot(module: nn.Module, params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`params` under the names of all slots that hold the same parameters, each slot once.
+
+    A layer that stands in two places has two names and one slot. `functional_call` by itself fills that slot twice, and
+    leaves in it, for good, what it put there first (torch 2.13).
+    """
+    slots = {f"{prefix}.{k}" if prefix else k: p for prefix, m in module.named_modules()
+             for k, p in m._parameters.items() if p is not None}
+    given = {id(slots[k]): v for k, v in params.items() if k in slots}
+    rest = {k: v for k, v in params.items() if k not in slots}
+    return {k: given[id(p)] for k, p in slots.items() if id(p) in given} | rest
+
+
+def _is_twin(module: nn.Module) -> bool:
+    return vars(module).get("_is_twin", False)
 
 
 def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:

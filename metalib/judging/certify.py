@@ -6,9 +6,9 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch.func import functional_call
 
 from metalib.episode import Data, Episode
+from metalib.fast.twin import call
 from metalib.functional import Params, dot, relative_error
 from metalib.learner import Learner, meta_gradient
 
@@ -88,7 +88,7 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
     def loss(h: float) -> float:
         moved = {k: p + h * v[k] for k, p in theta.items()}
         with torch.no_grad():
-            losses = [functional_call(learner, moved, (episode.task(t),)) for t in range(episode.tasks)]
+            losses = [call(learner, moved, episode.task(t)) for t in range(episode.tasks)]
         return float(torch.stack(losses).mean())
 
     steps = (1e-3, 1e-4, 1e-5, 1e-6)
