@@ -110,10 +110,14 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 
     Raises:
         ValueError: `map` or `precision` is not one of those, or the episodes carry no task axis.
+        RuntimeError: inside `torch.inference_mode()`.
     """
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
+                           "training (adapt, predict and meta_test work there)")
     trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type

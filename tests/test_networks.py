@@ -524,6 +524,34 @@ def test_an_inner_loop_runs_inside_inference_mode(make):
         assert torch.equal(meta_test(learner, Noise(*shape), 3).values, score.values)
 
 
+def test_training_inside_inference_mode_is_refused():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="leave it for training"):
+        meta_gradient(made(lambda: MAML(mlp(4, (8,), 3))), episodes(4))
+
+
+def test_the_default_dtype_may_be_float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for learner in (MAML(conv4(3, 4, image_size=16)), ProtoNet(conv4(channels=4, image_size=16)),
+                        FOMAML(mlp(256, (4,), 3))):
+            assert meta_gradient(learner, episodes(1, 16, 16)).dtype == torch.float64
+            assert all(p.grad.dtype == torch.float64 for p in learner.parameters())
+        learner = MAML(conv4(3, 4, image_size=16)).float()  # and what is float32 stays float32
+        assert meta_gradient(learner, episodes(1, 16, 16, dtype=torch.float32)).dtype == torch.float32
+        assert all(p.grad.dtype == torch.float32 for p in learner.parameters())
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("make", [lambda: conv4(3, 4, image_size=16), lambda: mlp(256, (4,), 3)])
+@pytest.mark.parametrize("data, weights", [(torch.float32, torch.float64), (torch.float64, torch.float32),
+                                           (torch.uint8, torch.float32)])
+def test_inputs_of_another_dtype_than_the_weights_are_refused_with_the_fix(make, data, weights):
+    with pytest.raises(ValueError, match=f"inputs are {data}.*weights {weights}.*dtype="):
+        make().to(weights)(torch.zeros(2, 1, 16, 16).to(data))
+
+
 # ---------------------------------------------------------------- what adapts
 
 class Branches(nn.Module):

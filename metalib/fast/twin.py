@@ -46,6 +46,8 @@ class Tied(Exception):
 def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
     """A twin of the module for the body, or the module itself if it is one. With `evaluating`, dropout is off in it.
 
+    (In the body `_frozen` says of every module which parameters do not require a gradient, whatever takes their place.)
+
     Where no twin can be made (`twin` says when), the body gets the module itself. It has then the module to itself
     among all bodies of this function, and modes and statistics are as before when it ends; but whoever calls such a
     module from another thread without this function may see the work.
@@ -62,10 +64,15 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
         with _in_place:
             before = [(m, m.training, getattr(m, "track_running_stats", None), m._buffers.copy())
                       for m in module.modules()]
+            marked = [m for m in module.modules() if "_frozen" not in vars(m)]
             try:
+                for m in marked:
+                    vars(m)["_frozen"] = _frozen(m)
                 _settle(module, evaluating)
                 yield module
             finally:
+                for m in marked:
+                    del vars(m)["_frozen"]
                 for m, training, tracks, buffers in before:
                     m.training = training
                     if isinstance(m, STATISTICS):
@@ -80,6 +87,12 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
     """
     with private(module) as mine, contextlib.nullcontext() if _is_twin(module) else read_only(mine):
         return functional_call(mine, _every_slot(mine, params), args, tie_weights=False) if params else mine(*args)
+
+
+def is_frozen(module: nn.Module, name: str) -> bool:
+    """Whether a parameter of the module does not require a gradient, whatever stands in its place meanwhile."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    return name.rpartition(".")[2] in vars(owner).get("_frozen", _frozen(owner))
 
 
 def own_parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -127,7 +140,8 @@ def twin(module: Module) -> Module | None:
         if id(m) not in made:
             new = made[id(m)] = object.__new__(type(m))
             state = new.__dict__
-            state.update(vars(m), _is_twin=True, _parameters=m._parameters.copy(), _buffers=m._buffers.copy(),
+            state.update({"_frozen": _frozen(m)} | vars(m), _is_twin=True,
+                         _parameters=m._parameters.copy(), _buffers=m._buffers.copy(),
                          _modules={k: None if v is None else of(v) for k, v in m._modules.items()})
             for k, v in vars(m).items():
                 if type(v) not in PLAIN and k not in APART and (type(v) not in (dict, OrderedDict) or v):
@@ -173,6 +187,10 @@ def _every_slot(module: nn.Module, params: dict[str, Tensor]) -> dict[str, Tenso
 
 def _is_twin(module: nn.Module) -> bool:
     return vars(module).get("_is_twin", False)
+
+
+def _frozen(module: nn.Module) -> frozenset[str]:
+    return frozenset(k for k, p in module._parameters.items() if isinstance(p, nn.Parameter) and not p.requires_grad)
 
 
 def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metalib.episode import Data
 from metalib.fast.block import ConvBlock
-from metalib.fast.twin import call, own_parameters
+from metalib.fast.twin import call, is_frozen, own_parameters
 from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 
@@ -90,8 +90,8 @@ class MAML(Learner):
 def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
     """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
     params = own_parameters(net)
-    if adapts is None:  # in `functional_call` a plain tensor stands for a parameter: it was given in order to be used
-        chosen = {k: p for k, p in params.items() if p.requires_grad or not isinstance(p, nn.Parameter)}
+    if adapts is None:
+        chosen = {k: p for k, p in params.items() if not is_frozen(net, k)}
     elif adapts == "all":
         chosen = params
     elif callable(adapts):
