@@ -13,7 +13,7 @@ from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.fast.compiled import compiled
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
-from metalib.fast.twin import STATISTICS, call, own_parameters, private, read_only
+from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
 from metalib.functional import Params, default_loss, gradient_and_value, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap

@@ -35,7 +35,8 @@ from metalib import (
     seeded,
 )
 from metalib.data.vision import import_torchvision
-from metalib.fast.twin import call, private, twin
+from metalib.fast.private import call, private
+from metalib.fast.twin import twin
 from metalib.learners.maml import adapting
 
 Y = torch.arange(3).repeat(2)
@@ -488,15 +489,15 @@ def test_a_twin_shares_the_tensors_and_follows_what_is_changed_later():
 FORK = """
 import os, sys, threading, torch
 from metalib import MAML, Sinusoids, meta_gradient, mlp, seeded
-from metalib.fast import twin
+from metalib.fast import private
 learner, batch = MAML(mlp(1, (8,), 1).double(), 0.1), Sinusoids(5, 5).sample(4, generator=seeded(0))
 meta_gradient(learner, batch, "loop", threads=2)
-threading.Thread(target=twin._in_place.acquire).start()  # held by a thread that the child does not have
+threading.Thread(target=private._in_place.acquire).start()  # held by a thread that the child does not have
 child = os.fork()
 if child == 0:
     import metalib.figures.plot
     meta_gradient(learner, batch, "loop", threads=2)
-    with twin._in_place:
+    with private._in_place:
         os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

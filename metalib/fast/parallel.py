@@ -12,7 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from metalib.fast.twin import private, twin
+from metalib.fast.private import private
+from metalib.fast.twin import twin
 
 Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from metalib.episode import Data, Episode
-from metalib.fast.twin import call
+from metalib.fast.private import call
 from metalib.functional import Params, dot, relative_error
 from metalib.learner import Learner, meta_gradient
 

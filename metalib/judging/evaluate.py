@@ -14,7 +14,7 @@ from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
 from metalib.fast.parallel import over_tasks
-from metalib.fast.twin import private, read_only
+from metalib.fast.private import private, read_only
 from metalib.learner import Learner, TaskState, choose_map, device_of
 from metalib.progress import progress
 from metalib.tasks import Tasks
@@ -74,7 +74,7 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
 
     Args:
         learner: evaluated as it is, with dropout and the like off. Neither weights, buffers nor modes change; a batch
-            norm uses the batch at hand unless you froze it (`metalib.fast.twin` has the rule).
+            norm uses the batch at hand unless you froze it (`metalib.fast.private` has the rule).
         tasks: where the episodes come from.
         episodes: n, the number of tasks.
         seed: of a CPU generator; the same seed gives the same episodes on every device.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metalib.episode import Data
 from metalib.fast.block import ConvBlock
-from metalib.fast.twin import call, is_frozen, own_parameters
+from metalib.fast.private import call, is_frozen, own_parameters
 from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 

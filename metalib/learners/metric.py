@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.episode import Data, Episode
-from metalib.fast.twin import call
+from metalib.fast.private import call
 from metalib.functional import Params, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
