@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from metalib.episode import TASK_AXIS, Data, Episode
-from metalib.fast.compiled import compiled
+from metalib.fast.compiled import check_backend, compiled
+from metalib.fast.fallback import at_once_or_loop, draws
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
 from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
@@ -35,9 +36,12 @@ class Learner(nn.Module):
     Attributes:
         shares_weights: True promises that every task uses theta itself (a metric learner's encoder), never weights of
             its own. A meta-batch is then one flattened batch with one backward pass, where it pays.
+        approximate: True declares that the meta-gradient is, on purpose, not the derivative of the meta-loss (an
+            approximation of one's own): `certify_gradient` then does not hold finite differences against it.
     """
 
     shares_weights = False
+    approximate = False
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__()
@@ -94,11 +98,13 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         learner: the learner whose gradients are overwritten.
         episodes: a meta-batch, as `tasks.sample(T, generator=g)` returns it.
         map: how to go over the tasks. "vmap": all at once (one flattened batch where a learner `shares_weights`).
-            "loop": one after another, the memory of one task. "auto": see `choose_map`.
+            "loop": one after another, the memory of one task. "auto": see `choose_map`; and where vmap cannot go
+            (dropout, LSTM, in-place writes, `.item()`, an `if` on a tensor's value) the loop.
         chunk: with "vmap", at most this many tasks at once, to bound the memory.
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
-            `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order).
+            `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order). Layers that
+            drop out units run in one thread, whatever is asked, so that `torch.manual_seed` fixes what they drop.
         precision: "float32". "tf32" lets a CUDA GPU round the factors of its products to 10 bits; elsewhere it does
             nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a second-order gradient
             needs: chapter 6 measures how many.
@@ -109,9 +115,16 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         The mean meta-loss, a detached scalar.
 
     Raises:
-        ValueError: `map` or `precision` is not one of those, or the episodes carry no task axis.
-        RuntimeError: inside `torch.inference_mode()`.
+        ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, or the
+            episodes carry no task axis.
+        RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
     """
+    way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
+    if compile is not False:
+        check_backend(compile, way)
+    for name, number in (("chunk", chunk), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number}: must be at least 1, or None")
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
@@ -121,19 +134,25 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
-    if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop":
+
+    def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
             with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
-        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), threads if device == "cpu" else 1):
+        workers = threads if device == "cpu" and not draws(learner) else 1
+        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
             grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
             loss = loss + task_loss / episodes.tasks
-    else:
+        return grads, loss
+
+    def at_once() -> tuple[Params, Tensor]:
         with arithmetic(precision, device):
             whole = (learner, theta, episodes, chunk)
-            grads, loss = (compiled(mean_gradient, *whole, backend=compile) if compile else mean_gradient)(*whole)
+            return (compiled(mean_gradient, *whole, backend=compile) if compile else mean_gradient)(*whole)
+
+    grads, loss = at_once_or_loop("meta-gradient", learner, "vmap" if compile else way, at_once, loop)
     for k, p in trained.items():
         p.grad = grads[k].detach()
     return loss.detach()
@@ -169,6 +188,9 @@ def choose_map(learner: nn.Module, map: str) -> str:
     grouped one, which is slower than the loop and holds all tasks in memory; for perceptrons it is several times
     faster. On a GPU no number has been measured yet: a loop is bound by launching kernels there, so "vmap" is the
     guess, and bench/gpu.py is the script that measures.
+
+    Raises:
+        ValueError: another map.
     """
     if map not in ("auto", "vmap", "loop"):
         raise ValueError(f"map={map!r}: expected 'auto', 'vmap' or 'loop'")

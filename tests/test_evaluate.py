@@ -1,5 +1,6 @@
 """Scores: the arithmetic, the interval's coverage, the pairing, and that no query leaks into another."""
 
+import copy
 import math
 import statistics
 
@@ -18,14 +19,17 @@ from metalib import (
     ProtoNet,
     Score,
     Sinusoids,
+    TrainConfig,
     compare,
     conv4,
+    meta_gradient,
     meta_test,
     meta_test_path,
+    meta_train,
     mlp,
     seeded,
 )
-from metalib.judging import evaluate
+from metalib.functional import transformed
 from metalib.judging.evaluate import predict_query
 
 
@@ -111,18 +115,29 @@ def test_score_agrees_with_the_statistics_module():
     assert score.n == 7
     assert score.mean == pytest.approx(statistics.fmean(values), abs=1e-15)
     z = statistics.NormalDist().inv_cdf(0.975)
-    assert score.ci95 == pytest.approx(z * statistics.stdev(values) / 7**0.5, rel=1e-4)
+    t = 2.4469  # Student's, 6 degrees of freedom: below 30 tasks the normal quantile promises too much
+    assert score.ci95 == pytest.approx(t * statistics.stdev(values) / 7**0.5, rel=1e-3)
+    values = torch.rand(30, generator=seeded(0), dtype=torch.float64)
+    assert Score.of(values).ci95 == pytest.approx(z * statistics.stdev(values.tolist()) / 30**0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 5, 20, 29])
+def test_few_tasks_have_the_interval_of_student(n):
+    values = torch.randn(20000, n, generator=seeded(n), dtype=torch.float64)
+    covered = sum(abs(s.mean) <= s.ci95 for s in map(Score.of, values)) / len(values)
+    assert abs(covered - 0.95) < 0.005, covered  # 1.96 covers 70 % with two tasks
 
 
 def test_one_task_has_no_interval():
-    assert Score.of(torch.tensor([0.8])).ci95 == math.inf
+    score = Score.of(torch.tensor([0.8]))
+    assert score.ci95 == math.inf and str(score) == "80.0 +- inf % (1 task, transductive)"
 
 
 def test_only_accuracy_prints_as_percent_and_always_with_its_protocol():
-    values = torch.tensor([0.5, 0.7])
-    assert str(Score.of(values)) == "60.0 +- 19.6 % (2 tasks, transductive)"
-    assert str(Score.of(values, transductive=False)).endswith("(2 tasks, non-transductive)")
-    assert str(Score.of(values, metric="MSE")) == "MSE 0.600 +- 0.196 (2 tasks, transductive)"
+    values = torch.tensor([0.5, 0.7]).repeat(50)
+    assert str(Score.of(values)) == "60.0 +- 2.0 % (100 tasks, transductive)"
+    assert str(Score.of(values, transductive=False)).endswith("(100 tasks, non-transductive)")
+    assert str(Score.of(values, metric="MSE")) == "MSE 0.600 +- 0.020 (100 tasks, transductive)"
     difference = compare(Score.of(values), Score.of(values - 0.1))
     assert str(difference).startswith("+10.0 +- 0.0 points")
 
@@ -161,6 +176,13 @@ def test_float_targets_are_scored_by_mean_squared_error():
 def test_no_episodes_is_an_error_that_names_the_argument():
     with pytest.raises(ValueError, match="episodes=0"):
         meta_test(PixelFloor(), TASKS, episodes=0)
+
+
+@pytest.mark.parametrize("values, text", [
+    ([3e-7, 5e-7], "MSE 4e-07 +- 1.3e-06"), ([2e-4, 2e-4], "MSE 0.0002 +- 0.000"), ([0.0, 0.0], "MSE 0.000 +- 0.000"),
+    ([0.0006, 0.0006], "MSE 0.001 +- 0.000"), ([1.5, 1.5], "MSE 1.500 +- 0.000")])
+def test_a_small_number_prints_its_digits_and_every_other_as_before(values, text):
+    assert str(Score.of(torch.tensor(values, dtype=torch.float64), metric="MSE")).startswith(text + " (")
 
 
 # --- the interval -----------------------------------------------------------------------------------
@@ -237,11 +259,10 @@ def test_a_seed_fixes_the_episodes_whatever_the_learner_and_the_protocol():
     assert meta_test(PixelFloor(), TASKS, episodes=20, seed=5).digest != floor.digest
 
 
-def test_chunks_change_neither_the_episodes_nor_the_values(monkeypatch):
+def test_chunks_change_neither_the_episodes_nor_the_values():
     model, tasks = ProtoNet(mlp(256, (8,), 6)).double(), TASKS
     chunked = meta_test(model, tasks, episodes=70)  # 64 + 6 under vmap
-    monkeypatch.setattr(evaluate, "choose_map", lambda *_: "loop")
-    looped = meta_test(model, tasks, episodes=70)
+    looped = meta_test(model, tasks, episodes=70, map="loop")
     assert chunked.digest == looped.digest
     assert torch.equal(chunked.values, looped.values)
 
@@ -374,3 +395,263 @@ def test_meta_test_path_is_meta_test_after_each_inner_step(transductive):
         single = meta_test(model, TASKS, episodes=6, seed=2, steps=j, transductive=transductive)
         assert torch.equal(score.values, single.values) and score == single
     assert path[0].values.tolist() != path[3].values.tolist()
+
+
+# --- what cannot be scored is refused ---------------------------------------------------------------
+
+
+class Fixed(Learner):
+    """Predicts a function of the inputs, whatever the support set says."""
+
+    def __init__(self, f, loss=None):
+        super().__init__(loss)
+        self.f = f
+
+    def adapt(self, support):
+        return support.x
+
+    def predict(self, phi, x):
+        return self.f(x)
+
+
+class Made:
+    """Tasks with x (T, 6, 2) standard normal and y = f(x)."""
+
+    def __init__(self, f, way=None):
+        self.f, self.way = f, way
+
+    def sample(self, n, *, generator):
+        x = torch.randn(2, n, 6, 2, generator=generator)
+        return Episode(*(Data(part, self.f(part), self.way) for part in x))
+
+
+maps = pytest.mark.parametrize("map", ["auto", "vmap", "loop"])
+
+
+def first(x):
+    return x[..., 0]
+
+
+def labels(x):
+    return (x[..., 0] > 0).long()
+
+
+def logits(x):
+    return torch.stack([-x[..., 0], x[..., 0]], -1)
+
+
+@maps
+@pytest.mark.parametrize("predict, y, shapes", [
+    (lambda x: x[..., :1], first, r"predictions \(6, 1\), targets \(6,\)"),
+    (first, lambda x: x[..., :1], r"predictions \(6,\), targets \(6, 1\)"),
+    (lambda x: x[:1], lambda x: x, r"predictions \(1, 2\), targets \(6, 2\)")])
+def test_targets_that_would_broadcast_against_the_predictions_are_refused_with_both_shapes(predict, y, shapes, map):
+    own = Fixed(predict, loss=lambda p, y: (p.reshape(-1) - y.reshape(-1)).pow(2).mean())
+    with pytest.raises(ValueError, match=shapes):
+        meta_test(own, Made(y), 5, map=map)
+
+
+@maps
+@pytest.mark.parametrize("predict, y, way, message", [
+    (first, lambda x: x[..., 0].round().long(), None, "integer targets without way=.*way=N.*y.float()"),
+    (lambda x: x[..., :1], labels, 2, r"logits of shape \(6, 2\).*predictions have shape \(6, 1\)"),
+    (logits, labels, 3, r"logits of shape \(6, 3\).*predictions have shape \(6, 2\)"),
+    (first, labels, 2, r"predictions have shape \(6,\)"),
+    (lambda x: logits(x[:-1]), labels, 2, r"predictions have shape \(5, 2\)"),
+    (logits, lambda x: labels(x) + 1, 2, r"labels 1..2, but way=2 means 0..1"),
+    (logits, lambda x: -labels(x), 2, r"labels -1..0, but way=2"),
+    (lambda x: (first(x), first(x)), first, None, "predicts a tuple.*metric='loss'"),
+    (lambda x: {"mean": first(x)}, labels, 2, "predicts a dict.*metric='loss'")])
+def test_what_has_no_accuracy_or_error_is_refused_with_the_fix(predict, y, way, message, map):
+    with pytest.raises(ValueError, match=message):
+        meta_test(Fixed(predict), Made(y, way), 5, map=map)
+
+
+def test_labels_of_the_support_are_looked_at_too():
+    tasks = Changed(Made(labels, 2), lambda e: e._replace(support=e.support._replace(y=e.support.y + 2)))
+    with pytest.raises(ValueError, match="support.y holds labels 2..3"):
+        meta_test(Fixed(logits), tasks, 5)
+
+
+def test_more_logits_than_classes_count_as_wrong_where_they_win():
+    def three(x):
+        return torch.cat([logits(x), torch.full_like(x[..., :1], -9.0)], -1)
+
+    assert meta_test(Fixed(three), Made(labels, 2), 5).mean == 1.0
+    assert meta_test(Fixed(lambda x: three(x).neg()), Made(labels, 2), 5).mean == 0.0
+
+
+@maps
+@pytest.mark.parametrize("predict, y, way", [(logits, labels, 2), (first, first, None)])
+def test_a_nan_is_neither_right_nor_wrong_and_is_reported(predict, y, way, map):
+    def now_and_then(x):
+        out = predict(x)
+        return torch.where(x.sum() > 4, torch.nan, out)
+
+    good, lost = (meta_test(Fixed(f), Made(y, way), 80, map=map) for f in (predict, now_and_then))
+    bad = int(lost.values.isnan().sum())
+    assert 0 < bad < 40 and math.isnan(lost.mean) and math.isnan(lost.ci95)
+    assert torch.equal(lost.values[~lost.values.isnan()], good.values[~lost.values.isnan()])
+    assert f"nan: {bad} of 80 values are not finite" in str(lost)
+    assert f"nan: {bad} of 80" in str(compare(lost, good))
+
+
+@maps
+def test_a_metric_is_a_name_the_learners_own_loss_or_a_function(map):
+    def worst(prediction, y):
+        return (prediction[0] - y).abs().max()
+
+    pair = Fixed(lambda x: (first(x) + 1, first(x)), loss=lambda p, y: (p[0] - y).pow(2).mean() + 2)
+    for transductive in (True, False):
+        kind = {"transductive": transductive, "map": map}
+        score = meta_test(pair, Made(first), 40, metric="loss", **kind)
+        assert score.metric == "loss" and str(score).startswith("loss 3.000 +-")
+        score = meta_test(pair, Made(first), 40, metric=worst, **kind)
+        assert score.metric == "worst" and score.mean == pytest.approx(1.0)
+    assert meta_test(Fixed(logits), Made(labels, 2), 3, metric="accuracy", map=map).mean == 1.0
+    assert meta_test(Fixed(first), Made(first), 3, metric="MSE", map=map).mean == 0.0
+
+
+@pytest.mark.parametrize("metric, message", [("f1", "metric='f1': expected 'accuracy'"), ("MSE", "float targets"),
+                                             (lambda p, y: p.argmax(-1) == y, r"returned shape \(6,\)")])
+def test_a_metric_that_means_nothing_is_refused(metric, message):
+    with pytest.raises(ValueError, match=message):
+        meta_test(Fixed(logits), Made(labels, 2), 3, metric=metric)
+
+
+# --- it takes the way that training took ------------------------------------------------------------
+
+
+class Net(torch.nn.Module):
+    """An embedding of rows of images, or logits, by layers that vmap cannot go through."""
+
+    def __init__(self, kind, out):
+        super().__init__()
+        self.kind, self.body = kind, torch.nn.Linear(16, 8)
+        self.rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(kind, lambda *_, **__: None)(8, 8, batch_first=True)
+        self.table = torch.nn.Embedding(4, 8) if kind == "embedding" else None
+        self.out = torch.nn.Linear(8, out)
+
+    def forward(self, x):
+        z = torch.tanh(self.body(x.squeeze(1)))  # (M, 16, 8)
+        if self.rnn is not None:
+            z = self.rnn(z)[0]
+        elif self.table is not None:
+            z = z + self.table(torch.tensor([int(v) for v in (x.flatten(1).sum(1) % 4)]))[:, None]
+        elif self.kind == "in place":
+            both = torch.zeros(z.shape, dtype=z.dtype)
+            both[:] = z
+            z = both
+        elif self.kind == "if":
+            z = 2 * z if z.sum() > 0 else z
+        elif self.kind == "item":
+            z = z / z.detach().abs().max().item()
+        elif self.kind == "dropout":
+            z = torch.nn.functional.dropout(z, 0.2, self.training)
+        return self.out(z.mean(1))
+
+
+class ByAutograd(MAML):
+    """MAML as many write it, which needs gradients to be recorded."""
+
+    def path(self, support, steps=None):
+        phi = dict(self.net.named_parameters())
+        iterates = [phi]
+        for _ in range(self.steps if steps is None else steps):
+            g = torch.autograd.grad(self.support_loss(phi, support), list(phi.values()), create_graph=True)
+            phi = {k: p - self.inner_lr * g_k for (k, p), g_k in zip(phi.items(), g, strict=True)}
+            iterates.append(phi)
+        return iterates
+
+
+kinds = pytest.mark.parametrize("kind", ["lstm", "gru", "embedding", "in place", "if", "item", "dropout"])
+makers = pytest.mark.parametrize("make", [lambda net: MAML(net(3), 0.1), lambda net: ProtoNet(net(5)),
+                                          lambda net: ByAutograd(net(3), 0.1)])
+
+
+@kinds
+@makers
+def test_what_vmap_cannot_go_through_trains_validates_and_is_tested(kind, make, tmp_path):
+    torch.manual_seed(0)
+    model = make(lambda out: Net(kind, out)).double()
+    config = TrainConfig(iterations=2, meta_batch=2, val_episodes=3, val_every=1, checkpoint=tmp_path / "state.pt")
+    history = meta_train(model, TASKS, config, TASKS)
+    assert len(history.validations) == 2 and all(math.isfinite(v[1]) for v in history.validations)
+    for transductive in (True, False):
+        by_default, looped = (meta_test(model, TASKS, 4, transductive=transductive, map=m) for m in ("auto", "loop"))
+        assert torch.equal(by_default.values, looped.values) and by_default == looped
+    if hasattr(model, "path"):
+        path, again = (meta_test_path(model, TASKS, 1, 3, map=m) for m in ("auto", "loop"))
+        assert [s.mean for s in path] == [s.mean for s in again]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "in place", "if", "item"])
+def test_an_explicit_vmap_that_cannot_go_names_the_loop(kind):
+    model = ProtoNet(Net(kind, 5)).double()
+    episodes = TASKS.sample(2, generator=seeded(0))
+    for run in (lambda: meta_test(model, TASKS, 2, map="vmap"), lambda: meta_gradient(model, episodes, "vmap"),
+                lambda: predict_query(model, model.adapt(one_task().support), one_task(), False, "vmap")):
+        with pytest.raises(RuntimeError, match="(?s)of ProtoNet with map='vmap'.*Set map='loop'"):
+            run()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_failed_vmap_is_tried_once_a_learner_and_leaves_nothing_behind(monkeypatch):
+    tried = []
+
+    class Counting(ProtoNet):
+        def adapt(self, support):
+            tried.append(transformed())
+            return super().adapt(support)
+
+    model, episodes = Counting(Net("item", 5)).double(), TASKS.sample(3, generator=seeded(0))
+    meta_gradient(model, episodes)
+    assert any(tried)
+    whole = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    for learner in (model, copy.deepcopy(model)):  # the copy finds out for itself
+        tried.clear()
+        for _ in range(2):
+            meta_gradient(learner, episodes)
+        # twice three tasks one after another, within the loop's own gradient; a first try only for the copy
+        assert len(tried) == 6 + (learner is not model)
+        for p, g in zip([p for p in learner.parameters() if p.grad is not None], whole, strict=True):
+            assert torch.equal(p.grad, g)
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), RuntimeError("mine"), KeyError("mine"), ZeroDivisionError()])
+def test_a_genuine_error_comes_out_as_itself_and_is_not_taken_for_vmaps(error):
+    def fails(x):
+        raise error
+
+    for run in (lambda: meta_test(Fixed(fails), Made(labels, 2), 3),
+                lambda: meta_gradient(Fixed(fails), Made(labels, 2).sample(3, generator=seeded(0)))):
+        with pytest.raises(type(error)) as caught:
+            run()
+        assert caught.value is error and caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")])
+def test_out_of_memory_is_no_reason_to_loop(error):
+    calls = []
+
+    def fails(x):
+        calls.append(1)
+        raise error
+
+    for map in ("auto", "vmap"):
+        with pytest.raises(type(error)) as caught:
+            meta_test(Fixed(fails), Made(labels, 2), 3, map=map)
+        assert caught.value is error
+    assert len(calls) == 2
+
+
+def test_dropped_units_do_not_depend_on_the_number_of_threads():
+    model = MAML(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 8), torch.nn.Dropout(0.5),
+                                     torch.nn.Linear(8, 3)), 0.1).double()
+    episodes, found = TASKS.sample(5, generator=seeded(0)), []
+    for threads in (1, 3, 3):
+        torch.manual_seed(1)
+        meta_gradient(model, episodes, threads=threads)
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])

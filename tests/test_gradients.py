@@ -6,6 +6,7 @@ compared with a plain one made of PyTorch's layers.
 """
 
 import math
+import threading
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 import metalib.fast.thin
-from metalib import FOMAML, MAML, Data, Episode, certify_gradient, conv4, meta_gradient, mlp
+from metalib import FOMAML, MAML, Data, Episode, PixelFloor, ProtoNet, certify_gradient, conv4, meta_gradient, mlp
 from metalib.episode import TASK_AXIS
 from metalib.fast.thin import pooled_products
 from metalib.functional import Params, hvp
@@ -466,10 +467,106 @@ def test_certify_gradient_passes_on_the_right_one(J):
     assert certificate.finite_difference <= 1e-5
 
 
-def test_certify_gradient_shows_that_first_order_is_not_the_derivative_of_the_meta_loss():
-    learner, episodes = FOMAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=2), images(8)
-    assert certify_gradient(learner, episodes).passed  # it is the double backward of a detached step
-    assert not certify_gradient(learner, episodes, smooth=True).passed  # but not the derivative of the loss
+class CutByData(MAML):
+    """A planted fault that a double backward shares: `.data` takes the inner gradient for a constant."""
+
+    def path(self, support, steps=None):
+        phi = dict(self.net.named_parameters())
+        iterates = [phi]
+        for _ in range(self.steps):
+            loss = F.cross_entropy(functional_call(self.net, phi, (support.x,)), support.y)
+            g = torch.autograd.grad(loss, list(phi.values()), create_graph=True)
+            phi = {k: p - self.inner_lr * g_k.data for (k, p), g_k in zip(phi.items(), g, strict=True)}
+            iterates.append(phi)
+        return iterates
+
+
+class CutByDetach(ProtoNet):
+    """The same for prototypes that are no function of the encoder."""
+
+    def adapt(self, support):
+        return super().adapt(support).detach()
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("make", [
+    lambda: FOMAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=2),
+    lambda: FOMAML(shaken(conv4(WAY, channels=8, image_size=16)), inner_lr=0.2, steps=2),
+    lambda: FOMAML(mlp(256, (16,), WAY), inner_lr=0.2, steps=1),
+    lambda: CutByData(shaken(SmoothNet("group")), inner_lr=0.2, steps=2),
+    lambda: CutByData(conv4(WAY, channels=8, image_size=16, norm=None), inner_lr=0.2, steps=1),
+    lambda: CutByDetach(conv4(channels=8, image_size=16))])
+def test_certify_gradient_fails_on_what_a_double_backward_cannot_see(make, smooth):
+    learner = make()
+    size = 8 if isinstance(getattr(learner, "net", None), SmoothNet) else 16
+    certificate = certify_gradient(learner, images(size), smooth, map="loop")
+    assert certificate.consistent and not certificate.passed and certificate.finite_difference > 1e-2
+    assert "FAILED, it differs from the meta-loss's gradient" in str(certificate)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("norm", NORMS)
+def test_certify_gradient_passes_where_there_are_kinks(norm, seed):
+    torch.manual_seed(seed)
+    learner = MAML(conv4(WAY, channels=8, image_size=16, norm=norm), inner_lr=0.4, steps=2)
+    episodes = images(16)
+    blank = Episode(*(d._replace(x=d.x.clamp(min=0)) for d in episodes))  # zero biases: units that stand on their kink
+    for e in (episodes, blank):
+        certificate = certify_gradient(learner, e)
+        assert certificate.passed and certificate.finite_difference < 1e-5
+
+
+def test_a_declared_approximation_is_consistent_not_verified():
+    learner = FOMAML(shaken(SmoothNet("batch")), inner_lr=0.2, steps=2)
+    learner.approximate = True
+    certificate = certify_gradient(learner, images(8))
+    assert "consistent, not verified" in str(certificate) and "not counted" in str(certificate)
+    assert certificate.consistent and not certificate.passed
+    faulty = Forgetful(shaken(SmoothNet("batch")), inner_lr=0.2, steps=2)
+    faulty.approximate = True  # a declaration excuses no disagreement of vmap, loop and double backward
+    assert "FAILED" in str(certify_gradient(faulty, images(8)))
+
+
+class Recurrent(nn.Module):
+    """Rows of an image as a sequence."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.rnn, self.head = kind(8, 6, batch_first=True), nn.Linear(6, WAY)
+
+    def forward(self, x):
+        return self.head(self.rnn(x.squeeze(1))[0][:, -1])
+
+
+@pytest.mark.parametrize("make", [
+    lambda: MAML(Recurrent(nn.LSTM), inner_lr=0.5), lambda: MAML(Recurrent(nn.GRU), inner_lr=0.5),
+    lambda: ProtoNet(Recurrent(nn.LSTM)),
+    lambda: MAML(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, WAY)))])
+def test_certify_gradient_certifies_the_loop_where_vmap_cannot_go(make):
+    torch.manual_seed(0)
+    learner, episodes, state = make(), images(8), torch.get_rng_state()
+    for map in ("auto", "loop"):
+        certificate = certify_gradient(learner, episodes, smooth=True, map=map)
+        assert certificate.passed and certificate.vmap is None and "cannot go" in str(certificate)
+    with pytest.raises(RuntimeError, match="map='loop'"):
+        certify_gradient(learner, episodes, map="vmap")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_certify_gradient_refuses_what_it_cannot_check():
+    net = SmoothNet("batch")
+    net.cache = net.head(torch.zeros(1, 16))  # not a leaf
+    with pytest.raises(ValueError, match="MAML cannot be copied.*build it anew"):
+        certify_gradient(MAML(net), images(8))
+    locked = SmoothNet("batch")
+    locked.lock = threading.Lock()
+    with pytest.raises(ValueError, match="ProtoNet cannot be copied"):
+        certify_gradient(ProtoNet(locked), images(8))
+    for nothing in (PixelFloor(), MAML(SmoothNet("batch").requires_grad_(False))):
+        with pytest.raises(ValueError, match="nothing to certify"):
+            certify_gradient(nothing, images(8))
+    with pytest.raises(ValueError, match="expected 'auto'"):
+        certify_gradient(MAML(SmoothNet("batch")), images(8), map="threads")
 
 
 def test_certify_gradient_takes_one_task_or_many_in_float32_and_leaves_the_learner_alone():

@@ -38,7 +38,7 @@ class TrainConfig:
     seed: int = 0
     """Of the training episodes (not of the weights, which exist before training starts)."""
     map: str = "auto"
-    """How `meta_gradient` goes over the tasks."""
+    """How `meta_gradient` and the validation go over the tasks."""
     chunk: int | None = None
     """With map="vmap", at most this many tasks at once, to bound the memory."""
     precision: str = "float32"
@@ -49,6 +49,8 @@ class TrainConfig:
     """Meta-iterations between validations on `val_tasks`; 0 validates once, at the end."""
     val_episodes: int = 200
     """Tasks per validation."""
+    metric: str | None = None
+    """Of the validation: "accuracy" (more is better), "MSE", "loss" (the learner's own); see `meta_test`."""
     checkpoint: str | Path | None = None
     """File for the training state. If it exists, training resumes from it, bit for bit."""
     checkpoint_every: int = 500
@@ -156,7 +158,8 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
 def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
               best: dict[str, Any] | None, log: Log) -> dict[str, Any]:
     """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
-    score, iteration = meta_test(learner, val_tasks, config.val_episodes, seed=config.seed), len(history.losses)
+    score = meta_test(learner, val_tasks, config.val_episodes, seed=config.seed, metric=config.metric, map=config.map)
+    iteration = len(history.losses)
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
     merit = score.mean if score.metric == "accuracy" else -score.mean
