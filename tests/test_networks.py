@@ -302,6 +302,16 @@ def test_a_resnet_is_pretrained_and_given_a_new_head():
     assert_untouched(learner, before)
 
 
+def test_the_readme_s_example_of_a_backbone_runs(root):
+    text = (root / "README.md").read_text(encoding="utf-8").split("### Your own network")[1]
+    names = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    task = episodes(3, 32, 32, tasks=1, dtype=torch.float32).task(0)
+    for name in ("proto", "frozen", "grouped", "baseline"):
+        learner = names[name]
+        assert learner.predict(learner.adapt(task.support), task.query.x).shape[0] == 6
+
+
 # ---------------------------------------------------------------- layers that vmap cannot go through
 
 class Reader(nn.Module):
@@ -383,8 +393,8 @@ def tied_weights():
 
 ODD = {"lock and cache": Locked, "old weight norm": lambda: nn.utils.weight_norm(nn.Linear(4, 3)),
        "captured layer": captured, "bound method": bound,
-       "traced": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))), "shared layer": shared_layer,
-       "tied weights": tied_weights}
+       "traced": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))),
+       "shared layer": shared_layer, "tied weights": tied_weights}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
