@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 Params = dict[str, Tensor]
 
@@ -71,6 +72,10 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
             where gradients are disabled (`torch.no_grad`).
     """
     differentiable = differentiable and torch.is_grad_enabled()
+    if torch.is_inference_mode_enabled():  # a derivative is needed all the same, and what was made there has none
+        with torch.inference_mode(False):
+            params, args = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (params, args))
+            return gradient_and_value(f, params, *args, differentiable=False)
 
     def ask(leaves: Params) -> tuple[Params, Tensor]:
         value = f(leaves, *args)
@@ -123,9 +128,15 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances between the rows of a (M, D) and of b (N, D): (M, N).
 
     The differences are formed explicitly: |a|^2 - 2ab + |b|^2 loses digits when a is close to b,
-    and `torch.cdist` has no double backward.
+    and `torch.cdist` has no double backward. Where the M N D differences are more than 2^22, they are not: that formula
+    is then used, around the mean of b, where its error is a rounding of the largest distance (so a distance of zero
+    may come out as -1e-7 of that).
     """
-    return (a[:, None] - b[None]).pow(2).sum(-1)
+    if len(a) * b.numel() <= 2**22:
+        return (a[:, None] - b[None]).pow(2).sum(-1)
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    return a.pow(2).sum(-1)[:, None] + b.pow(2).sum(-1) - 2 * a @ b.T
 
 
 def default_loss(prediction: Tensor, y: Tensor) -> Tensor:

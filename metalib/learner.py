@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from metalib.arguments import Recorded
 from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
@@ -15,6 +15,7 @@ from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop, draws
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
+from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
 from metalib.functional import Params, default_loss, gradient_and_value, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
@@ -47,6 +48,18 @@ class Learner(Recorded, nn.Module):
         super().__init__()
         self.loss = loss
 
+    def train(self, mode: bool = True) -> Learner:
+        """Switch dropout and the like on or off, as for any module; `eval()` is train(False).
+
+        Layers with running statistics keep their mode, because theirs says something else: frozen or not. Freeze them
+        with `.eval()` on the layer or on the network.
+        """
+        kept = [(m, m.training) for m in self.modules() if isinstance(m, STATISTICS)]
+        super().train(mode)
+        for m, training in kept:
+            m.train(training)
+        return self
+
     def adapt(self, support: Data) -> TaskState:
         """The task state phi = A_theta(S) for one support set; parameters and buffers stay untouched."""
         raise TypeError(f"{type(self).__name__} must define adapt(support) -> phi")
@@ -72,7 +85,7 @@ class Learner(Recorded, nn.Module):
         (pytorch/functorch#534; shown wrong on torch 2.13 by tests/test_gradients.py). Outside every transform the
         gradient can be differentiated again only if theta requires gradients.
         """
-        return gradient_and_value(lambda p: functional_call(self, p, (episode,)), theta,
+        return gradient_and_value(lambda p: call(self, p, episode), theta,
                                   differentiable=transformed() or any(p.requires_grad for p in theta.values()))
 
 
@@ -105,7 +118,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     Raises:
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, or the
             episodes carry no task axis.
-        RuntimeError: map="vmap" for a learner that vmap cannot go through.
+        RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
     """
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
     if compile is not False:
@@ -117,13 +130,16 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
     check_episodes(episodes)
-    trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
+                           "training (adapt, predict and meta_test work there)")
+    trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
 
     def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device):  # autocast belongs to a thread
+            with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
@@ -147,6 +163,11 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
+    with private(learner) as mine, read_only(mine):
+        return _mean_gradient(mine, theta, episodes, chunk)
+
+
+def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: int | None) -> tuple[Params, Tensor]:
     if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
         per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
         with torch.no_grad():  # nobody differentiates the meta-gradient
@@ -155,7 +176,7 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
     leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
     grads = {k: torch.zeros_like(p) for k, p in theta.items()}
     for part in episodes.split(chunk or episodes.tasks):
-        losses = vmap(lambda episode: functional_call(learner, leaves, (episode,)), in_dims=(TASK_AXIS,))(part)
+        losses = vmap(lambda episode: call(learner, leaves, episode), in_dims=(TASK_AXIS,))(part)
         loss = losses.sum() / episodes.tasks
         more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()

@@ -35,6 +35,7 @@ class mlp(Recorded, nn.Module):  # noqa: N801
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
 
     def forward(self, x: Tensor) -> Tensor:
+        _same_dtype(x, self.layers[0].weight)
         act = torch.tanh if self.activation == "tanh" else F.relu
         h = x.flatten(1)  # (M, in_dim)
         *hidden, last = self.layers
@@ -57,7 +58,7 @@ class conv4(Recorded, nn.Module):  # noqa: N801
         image_size: H = W of the input, at least 16.
 
     Raises:
-        ValueError: an unknown norm; an image too small for four poolings; a wrong input shape.
+        ValueError: an unknown norm; an image too small for four poolings; a wrong input shape or dtype.
     """
 
     def __init__(self, out_dim: int | None = None, channels: int = 64, in_channels: int = 1,
@@ -78,7 +79,14 @@ class conv4(Recorded, nn.Module):  # noqa: N801
         if x.shape[1:] != expected:
             raise ValueError(f"conv4 was built for images {expected}, got {tuple(x.shape[1:])}: "
                              "set in_channels= and image_size=, or resize the images")
+        _same_dtype(x, self.blocks[0].weight)
         for block in self.blocks:
             x = block(x)  # (M, C, H/2, W/2)
         z = x.flatten(1)  # (M, D)
         return z if self.head is None else self.head(z)
+
+
+def _same_dtype(x: Tensor, weight: Tensor) -> None:
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"the inputs are {x.dtype}, the network's weights {weight.dtype}: draw tasks with dtype="
+                         f"{weight.dtype} (FewShot and Sinusoids take it), or convert the network with .to({x.dtype})")

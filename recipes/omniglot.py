@@ -143,7 +143,8 @@ def build(args: argparse.Namespace, train: ClassImages) -> tuple[Learner, Tasks]
     if args.zero_head:
         for p in net.head.parameters():
             torch.nn.init.zeros_(p).requires_grad_(False)
-    return MAML(net, args.inner_lr, args.steps), tasks
+    # A head of zeros is frozen, which keeps the outer loop from moving it; the inner loop moves it in every task.
+    return MAML(net, args.inner_lr, args.steps, adapts="all" if args.zero_head else None), tasks
 
 
 def image_passes(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from metalib.functional import (
     hvp,
     one_hot,
     relative_error,
+    seeded,
     squared_distance,
 )
 
@@ -44,6 +45,40 @@ def test_squared_distance_equals_cdist_squared_and_is_exact_for_close_points():
     torch.testing.assert_close(squared_distance(a, b), torch.cdist(a, b) ** 2)
     far = torch.full((1, 2), 1e8, dtype=torch.float64)
     assert squared_distance(far, far + 1).item() == 2.0  # |a|^2 - 2ab + |b|^2 loses this entirely in float32
+
+
+@pytest.mark.parametrize("M, N, D, offset, scale", [(1500, 100, 1600, 0.0, 1.0), (300, 60, 1600, 5.0, 0.1),
+                                                    (1500, 90, 64, 100.0, 1.0)])
+def test_large_squared_distances_take_little_memory_and_lose_no_digits(M, N, D, offset, scale):
+    a, b = (torch.randn(n, D, generator=seeded(n)) * scale + offset for n in (M, N))
+    exact = torch.cdist(a.double(), b.double()) ** 2
+    error = (squared_distance(a, b).double() - exact).abs().max() / exact.max()
+    in_rows = torch.cat([(r[:, None] - b[None]).pow(2).sum(-1) for r in a.split(50)])  # M N D numbers would not fit
+    assert error < max(1e-6, 3 * float((in_rows.double() - exact).abs().max() / exact.max()))
+    logits = [-d[:, :5] / scale**2 for d in (squared_distance(a, b).double(), exact)]
+    torch.testing.assert_close(*(x.softmax(1) for x in logits), atol=2e-3, rtol=0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        squared_distance(a, b)
+    largest = max(e.self_cpu_memory_usage for e in profile.events())
+    assert largest <= 4 * max(M * N, (M + N) * D)
+
+
+def test_both_forms_of_the_squared_distance_have_the_same_derivatives_and_go_through_vmap():
+    a, b = (torch.randn(n, 600, generator=seeded(n), dtype=torch.float64) for n in (90, 80))  # more than 2^22
+
+    def explicit(a, b):
+        return (a[:, None] - b[None]).pow(2).sum(-1)
+
+    def curvature(distance):  # a gradient, differentiated again
+        a_ = a.clone().requires_grad_()
+        g, = torch.autograd.grad(distance(a_, b).sin().sum(), a_, create_graph=True)
+        return g, *torch.autograd.grad(g.cos().sum(), a_)
+
+    for mine, theirs in zip(curvature(squared_distance), curvature(explicit), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
+    stacked = torch.vmap(squared_distance, in_dims=(None, 0))(a, torch.stack([b, b + 1]))
+    torch.testing.assert_close(stacked, torch.stack([explicit(a, b), explicit(a, b + 1)]))
+
 
 
 def test_descend_takes_one_rate_or_one_per_name():

@@ -13,6 +13,8 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from metalib.fast.private import private
+
 _COMPILED: WeakKeyDictionary[Any, dict[Any, Callable[..., Any]]] = WeakKeyDictionary()
 
 
@@ -48,17 +50,19 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
     versions = _COMPILED.setdefault(learner, {})
     if key not in versions:
         result: list[Any] = [None]  # the form of what f returns
-        call_f = _Call(f, learner)
 
         def flat(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
             rest = iter(given)
             state, whole = tree_unflatten([next(rest) if isinstance(a, torch.Tensor) else a for a in leaves], form)
             state = {f"learner.{k}": t for k, t in state.items()}
-            outputs, result[0] = tree_flatten(functional_call(call_f, state, whole))
+            outputs, result[0] = tree_flatten(functional_call(_Call(f, mine), state, whole))
             return tuple(outputs)
 
-        graph = make_fx(flat)(*tensors)
-        if held(learner, inputs) != settings:
+        with private(learner) as mine:  # nobody else sees tracing tensors in the learner
+            before = held(mine, inputs)
+            graph = make_fx(flat)(*tensors)
+            changed = held(mine, inputs) != before
+        if changed:
             raise RuntimeError(f"{type(learner).__name__} changes its own attributes when it is called, which a "
                                "compiled step would not: set compile=False")
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
+import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from metalib.fast.precision import inherited_autocast
+from metalib.fast.private import private
+from metalib.fast.twin import twin
 
 Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
 
@@ -23,7 +25,7 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
 
     Whole tasks are independent, so threads over tasks share no operator, only Python's interpreter and the heap.
     Threads within an operator (what PyTorch does by itself) meet at the end of every operator, which is slow for
-    few-shot sizes and collapses when the machine is busy. Each worker has a copy of the module that shares its
+    few-shot sizes and collapses when the machine is busy. Each worker has a twin of the module that shares its
     parameters, because `functional_call` swaps them in place while it runs.
 
     Args:
@@ -31,27 +33,29 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         module: anything f calls; never modified.
         items: one a task.
         threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread, and a result
-            is yielded before the next item begins; with more, all results are held until the last is there.
+            is yielded before the next item begins; with more, all results are held until the last is there. So does a
+            module that can have no twin (see `metalib.fast.twin`).
     """
     items = list(items)
     threads = min(threads or torch.get_num_threads(), len(items))
-    if threads <= 1:
-        yield from (f(module, item) for item in items)
-        return
-    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    copies: queue.SimpleQueue[Module] = queue.SimpleQueue()
-    for _ in range(threads):
-        copies.put(copy.deepcopy(module, dict(shared)))
+    with private(module) as first:
+        twins = [first, *(twin(first) for _ in range(threads - 1))]
+        if threads <= 1 or None in twins:
+            yield from (f(first, item) for item in items)
+            return
+    free: queue.SimpleQueue[Module] = queue.SimpleQueue()
+    for mine in twins:
+        free.put(mine)
 
     autocast = inherited_autocast()
 
     def work(item: Item) -> Result:
-        mine = copies.get()
+        mine = free.get()
         try:
             with autocast():
                 return f(mine, item)
         finally:
-            copies.put(mine)
+            free.put(mine)
 
     within = torch.get_num_threads()
     torch.set_num_threads(1)  # what is done with the results would wake threads that take the workers' cores
@@ -65,3 +69,7 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Workers that live as long as the process, each with one intra-op thread."""
     return ThreadPoolExecutor(threads, "metalib", initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool but not its threads, and would wait for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)

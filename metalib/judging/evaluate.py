@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
+from metalib.fast.private import private, read_only
 from metalib.functional import seeded
 from metalib.judging.metrics import Metric, metric_name, value
 from metalib.judging.overlap import update
@@ -32,7 +33,8 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
     """Adapt to each of `episodes` tasks and score its query: accuracy for integer targets, MSE for float targets.
 
     Args:
-        learner: evaluated as it is; parameters and buffers stay untouched.
+        learner: evaluated as it is, with dropout and the like off. Neither weights, buffers nor modes change; a batch
+            norm uses the batch at hand unless you froze it (`metalib.fast.private` has the rule).
         tasks: where the episodes come from.
         episodes: n, the number of tasks.
         seed: of a CPU generator; the same seed gives the same episodes on every device.
@@ -109,38 +111,40 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
-    device, was_training, values = device_of(learner), learner.training, []
-    learner.eval()
-    try:
-        with torch.no_grad(), progress(episodes, "meta-test") as bar:
+    device, values = device_of(learner), []
+    with private(learner, evaluating=True) as mine:
+        with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
             while drawn := list(islice(stream, 16 if way == "loop" else 64)):
                 for episode in drawn:
                     update(digest, episode)
                 batch = _cat(drawn).to(device)
                 check_episodes(batch)
                 name = metric_name(metric, batch.query)  # what it refuses, it refuses before the work
-                values.append(_measured(measure, learner, batch, way))
+                values.append(_measured(measure, learner, mine, batch, way))
                 bar.update(len(drawn))
-    finally:
-        learner.train(was_training)
     return torch.cat(values), {"metric": name, "seed": seed, "digest": digest.hexdigest()[:12]}
 
 
-def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, batch: Episode, map: str) -> Tensor:
-    """measure(learner, task) of each task of a batch (T, J); without gradients, unless the learner asks for its own."""
-    def one(learner: Learner, t: int) -> Tensor:
+def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, mine: Learner, batch: Episode,
+              map: str) -> Tensor:
+    """measure(mine, task) of each task of a batch (T, J); without gradients, unless the learner asks for its own."""
+    def guarded(mine: Learner, episode: Episode) -> Tensor:
+        with read_only(mine):
+            return measure(mine, episode)
+
+    def one(mine: Learner, t: int) -> Tensor:
         try:
             with torch.no_grad():
-                return measure(learner, batch.task(t))
+                return guarded(mine, batch.task(t))
         except RuntimeError as error:  # what torch.autograd.grad says where nothing was recorded
             if "does not require grad" not in str(error):
                 raise
         with torch.enable_grad():
-            return measure(learner, batch.task(t)).detach()
+            return guarded(mine, batch.task(t)).detach()
 
     return at_once_or_loop("meta-test", learner, map,
-                           lambda: vmap(lambda episode: measure(learner, episode), (TASK_AXIS,))(batch),
-                           lambda: torch.stack(list(over_tasks(one, learner, range(batch.tasks)))))
+                           lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch),
+                           lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
 
 
 def _cat(episodes: list[Episode]) -> Episode:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalib.episode import Data, check_support
+from metalib.fast.block import ConvBlock
+from metalib.fast.private import call, is_frozen, own_parameters
 from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 
@@ -16,6 +18,8 @@ class MAML(Learner):
     """Adaptation is J steps of gradient descent on the support loss, from a learned start.
 
         phi_0 = theta,    phi_{j+1} = phi_j - alpha * grad L_S(phi_j),    phi = phi_J,    meta-loss = L_Q(phi)
+
+    With `adapts`, phi holds a part of theta only; the rest is the same for every task, and meta-learned all the same.
 
     The meta-gradient is a product of Jacobians (chapter 4 derives it):
 
@@ -29,21 +33,35 @@ class MAML(Learner):
         steps: J.
         order: 2, the exact meta-gradient, or 1, the first-order approximation.
         loss: see `Learner`; used for both the inner and the outer loss.
+        adapts: what the inner loop moves. `requires_grad=False` says that a parameter is not meta-learned, and:
+            None: every parameter that requires a gradient. A frozen layer moves in neither loop.
+            "all": every parameter. A frozen one starts each task from the value it has: the head of zeros of Kao, Chiu
+            and Chen (2022) is zeros, frozen, and this.
+            "head": the last layer alone (ANIL: Raghu et al., 2020): the net's `head` if it has one, else the last
+            module, in the order in which they were made, that has parameters.
+            "norm": scale and shift of the normalisation layers.
+            (name, parameter) -> bool: those for which it is true. Like the three words before, it does not look at
+            `requires_grad`.
 
     Raises:
-        ValueError: a negative rate or number of steps, or an order other than 1 and 2.
+        ValueError: a negative rate or number of steps, an order other than 1 and 2, an unknown `adapts`, or one that
+            selects no parameter.
 
     Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks", ICML.
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
+                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
         super().__init__(loss)
         if order not in (1, 2):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
         if inner_lr < 0 or steps < 0:
             raise ValueError(f"inner_lr={inner_lr}, steps={steps}: neither may be negative")
-        self.net, self.inner_lr, self.steps, self.order = net, inner_lr, steps, order
+        if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm")):
+            raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm' or a function of a parameter's "
+                             "name and the parameter")
+        self.net, self.inner_lr, self.steps, self.order, self.adapts = net, inner_lr, steps, order, adapts
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:
         """phi_J, the weights after the inner loop; `steps` overrides J, for example to adapt longer at test time."""
@@ -52,7 +70,7 @@ class MAML(Learner):
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J], each a dict name -> tensor."""
         check_support(support)
-        phi = dict(self.net.named_parameters())  # phi_0 = theta
+        phi = adapting(self.net, self.adapts)  # phi_0 = theta
         iterates = [phi]
         for _ in range(self.steps if steps is None else steps):
             # grad L_S(phi_j); order 1 takes it as a constant: d phi_{j+1} / d phi_j = I
@@ -67,10 +85,43 @@ class MAML(Learner):
 
     def predict(self, phi: Params, x: Tensor) -> Tensor:
         """The network with the task's weights: f_phi(x)."""
-        return functional_call(self.net, phi, (x,))
+        return call(self.net, phi, x)
+
+
+def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
+    """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
+    params = own_parameters(net)
+    if adapts is None:
+        chosen = {k: p for k, p in params.items() if not is_frozen(net, k)}
+    elif adapts == "all":
+        chosen = params
+    elif callable(adapts):
+        chosen = {k: p for k, p in params.items() if adapts(k, p)}
+    elif adapts == "norm":
+        chosen = {k: p for k, p in params.items() if _normalises(net.get_submodule(_owner(k)), k)}
+    else:
+        head = "head" if isinstance(getattr(net, "head", None), nn.Module) else _owner(next(reversed(params), ""))
+        chosen = {k: p for k, p in params.items() if f"{_owner(k)}.".startswith(f"{head}.")}
+    if not chosen:
+        raise ValueError(f"adapts={adapts!r} selects none of the {len(params)} parameters {[*params][:4]}...: there is "
+                         "nothing that the inner loop could move")
+    return chosen
+
+
+def _owner(name: str) -> str:
+    """The name of the module that a parameter belongs to."""
+    return name.rpartition(".")[0]
+
+
+def _normalises(owner: nn.Module, name: str) -> bool:
+    """Whether a parameter is the scale or shift of a normalisation, which the class's name says (LayerNorm2d, ...)."""
+    if isinstance(owner, ConvBlock):
+        return owner.norm is not None and name.rpartition(".")[2] in ("scale", "bias")
+    return re.search(r"Norm(\dd)?$", type(owner).__name__) is not None
 
 
 def FOMAML(net: nn.Module, inner_lr: float = 0.1, steps: int = 1,  # noqa: N802 (a method's name)
-           loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> MAML:
+           loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
+           adapts: str | Callable[[str, Tensor], bool] | None = None) -> MAML:
     """First-order MAML: `MAML` with order=1, whose meta-gradient is grad L_Q at the adapted weights."""
-    return MAML(net, inner_lr, steps, order=1, loss=loss)
+    return MAML(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)

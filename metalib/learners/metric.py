@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad
 
 from metalib.episode import Data, Episode, check_support
-from metalib.functional import Params, class_means, descend, squared_distance
+from metalib.fast.private import call
+from metalib.functional import Params, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
 
@@ -34,11 +34,11 @@ class ProtoNet(Learner):
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
         way = way_of(support)
-        return class_means(self.encoder(support.x), support.y, way)
+        return class_means(call(self.encoder, {}, support.x), support.y, way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Negative squared distances to the prototypes, (M, N)."""
-        return -squared_distance(self.encoder(x), phi)
+        return -squared_distance(call(self.encoder, {}, x), phi)
 
 
 class Pretrained(Learner):
@@ -87,18 +87,18 @@ class Pretrained(Learner):
             raise ValueError(f"Pretrained(classes={self.classes}) trains on Classify(images), whose labels are class "
                              f"numbers 0..{self.classes - 1}; these tasks have way={episode.query.way} and "
                              f"{len(episode.support.y)} support examples: an episode's labels are no class numbers")
-        return self.task_loss(self.classifier(self.encoder(episode.query.x)), episode.query.y)
+        return self.task_loss(self.classifier(call(self.encoder, {}, episode.query.x)), episode.query.y)
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
-        way, f = way_of(support), self.encoder(support.x)  # (N*K, D)
+        way, f = way_of(support), call(self.encoder, {}, support.x)  # (N*K, D)
         m = f.mean(0)
         z = F.normalize(f - m, dim=-1)
         c = class_means(z, support.y, way)  # (N, D)
         w = {"W": 2 * c, "b": -c.pow(2).sum(-1)}  # the nearest mean, written as a linear classifier
         if self.head == "linear":
             for _ in range(self.steps if steps is None else steps):
-                w = descend(w, grad(self.head_loss)(w, z, support.y), self.lr)
+                w = descend(w, gradient(self.head_loss, w, z, support.y), self.lr)
         return m, w["W"], w["b"]
 
     def head_loss(self, w: Params, z: Tensor, y: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Pretrained(Learner):
     def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
         """The head's logits, (M, N)."""
         m, W, b = phi
-        z = F.normalize(self.encoder(x) - m, dim=-1)  # (M, D)
+        z = F.normalize(call(self.encoder, {}, x) - m, dim=-1)  # (M, D)
         return self.temperature * (z @ W.T + b)
 
 

@@ -70,7 +70,6 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
             on_rank_zero(keep, config, seen, learner, optimizer, generator, history, best)
 
     device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
-    learner.train()
     with (contextlib.closing(log), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while True:

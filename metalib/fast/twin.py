@@ -1,0 +1,122 @@
+"""A network's twin: the same weights in slots of its own, so that whoever holds the network sees nothing of the work.
+
+Modules are made anew, which is cheap; parameters, buffers and everything else are shared with the original.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+# A twin's own slots, and hooks of state_dict(), which no twin is asked for.
+APART = {"_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
+         "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}
+EMPTY = {dict, OrderedDict, list, tuple, set}
+PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Tied(Exception):
+    """Something in a module leads back to the module itself, where a twin cannot follow."""
+
+
+def twin(module: Module) -> Module | None:
+    """A new module of the same classes that shares every tensor and setting with this one.
+
+    None if code that does not come along leads back to the original, whose weights it would use: a function that
+    captured a layer, an object that holds one, a compiled or scripted module.
+    """
+    inside: set[int] = set()
+    for m in module.modules():
+        if isinstance(m, torch.jit.ScriptModule):
+            return None
+        inside.update((id(m), *map(id, m._parameters.values())))
+    inside.discard(id(None))  # of a layer without bias
+    try:
+        return _made(module, inside, {})
+    except Tied:
+        return None
+
+
+def _made(module: nn.Module, inside: set[int], made: dict[int, nn.Module]) -> nn.Module:
+    """The module's twin. `inside`: ids of the modules and parameters in it; `made`: the twins made so far."""
+    if id(module) not in made:
+        new = made[id(module)] = object.__new__(type(module))
+        state = vars(new)
+        state.update({"_frozen": frozen_parts(module)} | vars(module), _is_twin=True,
+                     _parameters=module._parameters.copy(), _buffers=module._buffers.copy(),
+                     _modules={k: None if m is None else _made(m, inside, made) for k, m in module._modules.items()})
+        for k, v in vars(module).items():
+            if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v):
+                state[k] = _rebuilt(v, inside, made)
+    return made[id(module)]
+
+
+def _rebuilt(v: Any, inside: set[int], made: dict[int, nn.Module]) -> Any:
+    """v itself unless it leads to something inside: then the same thing that leads to its twin."""
+    if not _leads(v, inside) or isinstance(v, Tensor):
+        return v
+    if isinstance(v, nn.Module):
+        return _made(v, inside, made)
+    if type(v) in (list, tuple, set):
+        return type(v)(_rebuilt(e, inside, made) for e in v)
+    if type(v) in (dict, OrderedDict):
+        return type(v)((k, _rebuilt(e, inside, made)) for k, e in v.items())
+    if isinstance(v, types.MethodType):
+        return types.MethodType(v.__func__, _rebuilt(v.__self__, inside, made))
+    if isinstance(v, functools.partial):
+        func, args, keywords = (_rebuilt(e, inside, made) for e in (v.func, v.args, v.keywords))
+        return functools.partial(func, *args, **keywords)
+    raise Tied
+
+
+def is_twin(module: nn.Module) -> bool:
+    return vars(module).get("_is_twin", False)
+
+
+def frozen_parts(module: nn.Module) -> frozenset[str]:
+    return frozenset(k for k, p in module._parameters.items()
+                     if p is not None and not p.requires_grad and isinstance(p, nn.Parameter))
+
+
+def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:
+    """Whether v is, holds or captured one of the things with these ids."""
+    if type(v) in PLAIN or isinstance(v, (type, types.ModuleType)):
+        return False
+    if id(v) in inside:
+        return True
+    if isinstance(v, (nn.Module, Tensor)) or not depth:
+        return False
+    held: Iterable[Any] = ()
+    if isinstance(v, (list, tuple, set, dict)):
+        held = v.values() if isinstance(v, dict) else v
+        if PLAIN.issuperset(map(type, held)):  # a vocabulary, quickly
+            return False
+    elif isinstance(v, types.FunctionType):
+        captured = [c.cell_contents for c in v.__closure__ or () if _filled(c)]
+        named = [g for k in v.__code__.co_names if isinstance(g := v.__globals__.get(k), nn.Module)]
+        held = [*captured, *named, *(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values(), *vars(v).values()]
+    elif isinstance(v, types.MethodType):
+        held = [v.__self__, v.__func__]
+    elif isinstance(v, functools.partial):
+        held = [v.func, v.args, v.keywords]
+    elif isinstance(v, weakref.ref):  # to a module; an LSTM keeps some to its weights, for CUDA's memory layout
+        held = [v()] if isinstance(v(), nn.Module) else []
+    elif hasattr(v, "__dict__"):
+        held = vars(v).values()
+    return any(_leads(e, inside, depth - 1) for e in held)
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a name that has no value yet
+        return False
