@@ -66,8 +66,8 @@ def test_the_record_holds_the_bar_over_twelve_seeds():
         assert {k: case[k] for k in CASES[name].settings()} == CASES[name].settings(), name
         assert {who: median(values) for who, values in case["errors"].items()} == case["median"], name
         assert case["bar"] == bar(case["errors"]["PyTorch"]), name
-        if name in CALM:
-            assert case["median"]["metalib"] <= case["bar"], name
+        ours, theirs = case["median"]["metalib"], case["median"]["PyTorch, channels_last"]
+        assert ours <= (case["bar"] if case["steps"] == 1 else theirs / 10), name  # metalib.fast.block says why
 
 
 # ---------------------------------------------------------------- each of its long sums
