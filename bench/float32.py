@@ -1,6 +1,6 @@
 """How far a float32 meta-gradient is from the float64 one: metalib's conv4 beside PyTorch's own layers.
 
-    python -m bench.float32                    # about 6 minutes on one processor; --seeds 3 for a look
+    python -m bench.float32                    # about 4 minutes on one processor; --seeds 3 for a look
 
 A float64 test sees whether a formula is right, not how its sums are taken. So here the same second-order gradient of
 one task (glyphs, 64 channels, random weights) is computed in float32 by metalib, and by PyTorch's layers in both memory
