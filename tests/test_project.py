@@ -173,7 +173,7 @@ def test_classes_stand_in_the_api_as_classes_and_functions_as_functions():
 
     import metalib
 
-    page = (ROOT / "book/api.md").read_text()
+    page = (ROOT / "book/api.md").read_text(encoding="utf-8")
     for directive, name in re.findall(r"auto(class|function)::\s+metalib\.(\w+)$", page, re.M):
         assert inspect.isclass(getattr(metalib, name)) == (directive == "class"), f"{name} stands as a {directive}"
 
