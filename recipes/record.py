@@ -31,7 +31,7 @@ from metalib import Learner, Score, rank, save
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                        text=True).stdout.strip() or "unknown"  # when the recipe starts: the code that runs
+                        encoding="utf-8").stdout.strip() or "unknown"  # when the recipe starts: the code that runs
 
 
 class Stopwatch:
