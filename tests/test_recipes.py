@@ -16,7 +16,8 @@ from conftest import ROOT
 from recipes import record
 from tools import records
 
-BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "float32": ["--seeds", "1"], "gpu": ["--device", "cpu", "--tiny"]}
+BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "float32": ["--seeds", "1"],
+           "gpu": ["--device", "cpu", "--tiny"]}
 
 
 @pytest.fixture
