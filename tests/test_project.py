@@ -112,7 +112,7 @@ def test_make_test_runs_both_halves_reports_both_and_is_red_if_either_is(tmp_pat
     done = subprocess.run(["make", "test", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, encoding="utf-8",
                           env=os.environ | {"PYTHONWARNINGS": "error", "MAKEFLAGS": ""})
     first, second = asked.read_text(encoding="utf-8").splitlines()
-    assert first.startswith("-m pytest tests") and "--nbval" in second and " book" in second
+    assert first.startswith("-m pytest -n 2 --dist loadfile tests") and "--nbval" in second and " book" in second
     assert first.endswith("[]") and second.endswith("[]")  # a user's own filters would turn warnings into errors
     if has_avx2():
         assert second.split()[-2] == "avx2", "stored by one CPU, checked with the arithmetic of another"
