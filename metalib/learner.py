@@ -145,7 +145,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
-        workers, stream = threads if device == "cpu" and not draws(learner) else 1, torch.get_rng_state()
+        workers = (threads or torch.get_num_threads()) if device == "cpu" and not draws(learner) else 1
+        stream = torch.get_rng_state()
         for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
             grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
             loss = loss + task_loss / episodes.tasks
