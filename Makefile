@@ -51,7 +51,7 @@ test: venv
 	test "$$unit $$notebooks" = "passed passed"
 
 unit: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 notebook-test: venv
 	$(NBVAL) book

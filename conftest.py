@@ -29,6 +29,9 @@ def neutral_surroundings():
     if not os.access(Path.home(), os.W_OK):  # a container with a user of its own: caches last as long as the tests
         os.environ["XDG_CACHE_HOME"] = os.environ["XDG_CONFIG_HOME"] = str(own)
     os.environ["MATPLOTLIBRC"] = os.devnull
+    # A kernel, or a process that a test starts, imports the metalib that stands here, whichever one is installed.
+    here, theirs = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, theirs]) if theirs else here
     # Listing the fonts, and saying so, happens here: in a notebook the message would be an output nobody stored.
     import matplotlib.font_manager  # noqa: F401
 

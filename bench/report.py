@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.machine import BUSY, CORES, disturbed
 from bench.peers import LIBRARIES, PEERS
-from recipes.record import write_text
+from recipes.record import write_whole
 
 
 def compare(result: dict[str, Any], peak: float) -> None:
@@ -86,4 +86,4 @@ def update(readme: Path, record: dict[str, Any]) -> None:
     """Put the table between its marks in the README."""
     text = readme.read_text(encoding="utf-8")
     before, rest = text.split(MARKS[0])
-    write_text(readme, f"{before}{MARKS[0]}\n{markdown(record)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    write_whole(readme, f"{before}{MARKS[0]}\n{markdown(record)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")

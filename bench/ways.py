@@ -64,7 +64,7 @@ def ask(problem: str, way: str, rounds: int) -> dict[str, Any]:
     """One way in a process of its own; what fails (no compiler, say) is recorded as failed."""
     command = [sys.executable, "-m", "bench.ways", "--one", problem, way, "--rounds", str(rounds)]
     try:
-        done = subprocess.run(command, env=os.environ | FRESH, cwd=ROOT, capture_output=True, text=True,
+        done = subprocess.run(command, env=os.environ | FRESH, cwd=ROOT, capture_output=True, encoding="utf-8",
                               timeout=SLOWEST)
     except subprocess.TimeoutExpired:
         return {"failed": f"longer than {SLOWEST} s"}

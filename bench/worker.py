@@ -43,7 +43,7 @@ class Worker:
         keep = KEEP_MEMORY if keep_memory else {}
         stock = {k: v for k, v in os.environ.items() if k not in KEEP_MEMORY and k != "OMP_NUM_THREADS"}
         self.process = subprocess.Popen([sys.executable, "-m", "bench.worker", name], cwd=ROOT, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.log, text=True, env=stock | keep)
+                                        stdout=subprocess.PIPE, stderr=self.log, encoding="utf-8", env=stock | keep)
 
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:
         self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")

@@ -31,7 +31,7 @@ from metalib import Learner, Score, rank, save
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                        text=True).stdout.strip() or "unknown"  # when the recipe starts: the code that runs
+                        encoding="utf-8").stdout.strip() or "unknown"  # when the recipe starts: the code that runs
 
 
 class Stopwatch:
@@ -142,7 +142,7 @@ class Work:
     def _keep(self) -> None:
         if self.file and rank() == 0:
             self.kept["spent"] = self.spent()
-            write_text(self.notes, json.dumps(self.kept))
+            write_whole(self.notes, json.dumps(self.kept))
 
 
 # ---------------------------------------------------------------- after it
@@ -166,7 +166,7 @@ def write(name: str, fields: dict[str, Any]) -> Path:
     """
     path = ROOT / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps({**stamp(), **fields}, indent=1) + "\n")
+    write_whole(path, json.dumps({**stamp(), **fields}, indent=1) + "\n")
     print(f"wrote {shown(path)}")
     return path
 
@@ -182,7 +182,7 @@ def stamp() -> dict[str, Any]:
             "device": device_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def write_text(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a text file whole: a process killed at any moment leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from cost import passes
-from record import ROOT, Stopwatch, Work, options, score_fields, settings, stamp, write_text
+from record import ROOT, Stopwatch, Work, options, score_fields, settings, stamp, write_whole
 
 from metalib import MAML, Sinusoids, TrainConfig, meta_test_path, meta_train
 from metalib.figures.widgets import sine
@@ -48,7 +48,7 @@ def main() -> None:
     made = {key: value for key, value in stamp().items() if key in ("command", "commit", "date", "device")}
     made |= {"config": settings(args), "cpu_seconds": round(sum(r["cpu_seconds"] for r in results.values()))}
     weights = {"made": made, "shot": K, "query": Q, "steps": J, "alpha": ALPHA, "starts": starts}
-    write_text(WEIGHTS, json.dumps(weights, indent=1) + "\n")
+    write_whole(WEIGHTS, json.dumps(weights, indent=1) + "\n")
     work.write({"network": "mlp(1, (40, 40), 1, activation='tanh'), float64", "shot": K, "query": Q,
                 "steps": J, "alpha": ALPHA, "config": settings(args), "starts": results})
 

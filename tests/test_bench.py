@@ -121,7 +121,7 @@ print(memory.read())
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_memory_is_what_was_held_at_most():
     # In a process of its own: where the mark may not be set back, it counts from the start.
-    run = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert 60 < float(run.stdout) < 128, run.stderr  # megabytes: all of it, and no second copy
 
 

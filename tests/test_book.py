@@ -157,8 +157,8 @@ def nbval(nb: nbformat.NotebookNode, folder: Path, env: dict | None = None) -> s
     if not (folder / "results").exists():
         (folder / "results").symlink_to(ROOT / "results")
     nbformat.write(nb, folder / "book" / "copy.ipynb")
-    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], capture_output=True, text=True,
-                          env=env)
+    return subprocess.run([*NBVAL, str(folder), str(folder / "book" / "copy.ipynb")], env=env, capture_output=True,
+                          encoding="utf-8")
 
 
 def test_an_unchanged_copy_is_green(short, tmp_path):

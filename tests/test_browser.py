@@ -85,7 +85,7 @@ def site() -> Path:
             if not builder.exists():
                 missing("the book is not built and jupyter-book is not installed")
             run = subprocess.run([builder, "build", ".", "--all", "-W", "-n", "--keep-going"], cwd=ROOT,
-                                 capture_output=True, text=True)
+                                 capture_output=True, encoding="utf-8")
             assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
     return SITE
 
@@ -104,6 +104,7 @@ def address(request: pytest.FixtureRequest, site: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 def pages(site: Path) -> list[str]:

@@ -50,7 +50,8 @@ class Net(nn.Module):
 
 def episodes() -> Episode:
     g = seeded(0)
-    return Episode(*(Data(torch.randn(2, 6, 4, generator=g), torch.randint(3, (2, 6), generator=g), 3) for _ in "sq"))
+    return Episode(*(Data(torch.randn(2, 6, 4, generator=g), torch.stack([torch.randperm(6, generator=g) % 3
+                                                                           for _ in "ab"]), 3) for _ in "sq"))
 
 
 def step(learner, **how):

@@ -271,7 +271,7 @@ def test_torchvision_imports_beside_any_torch():
         "grid = import_torchvision().utils.make_grid\n"
         "import torch; print(tuple(grid(torch.zeros(4, 1, 8, 8), nrow=2).shape), import_torchvision().__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert done.stdout.strip() == "(3, 22, 22) torchvision", done.stderr[-2000:]
 
 

@@ -32,7 +32,7 @@ def torchrun(name, folder, restarts=0):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                "--max-restarts", str(restarts), str(Path(__file__).with_name("two_processes.py")), name, str(folder)]
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    process = subprocess.Popen(command, env=env | {"OMP_NUM_THREADS": "1"}, text=True,
+    process = subprocess.Popen(command, env=env | {"OMP_NUM_THREADS": "1"}, encoding="utf-8",
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         output, _ = process.communicate(timeout=PATIENCE)

@@ -21,7 +21,8 @@ from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read
 
 MODULES = sorted(p.stem for p in (ROOT / "metalib/judging/checks").glob("ch*.py"))
 CHECKS = [(module, name) for module in MODULES for name in
-          re.findall(r"^def check_(\w+)", (ROOT / f"metalib/judging/checks/{module}.py").read_text("utf-8"), re.M)]
+          re.findall(r"^def check_(\w+)",
+                     (ROOT / f"metalib/judging/checks/{module}.py").read_text(encoding="utf-8"), re.M)]
 checks = pytest.mark.parametrize("module, name", CHECKS, ids=[f"{m}-{n}" for m, n in CHECKS])
 
 

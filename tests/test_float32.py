@@ -2,8 +2,8 @@
 
 tests/test_gradients.py works in float64, which is blind to how a sum over 235,000 values is taken. Here every long sum
 is taken in float32. A gradient's error jumps to 1e-3 where a ReLU or a maximum is so close to its kink that rounding
-decides it, on one processor and not on the next; so the seeds are those whose float64 gradient moves by less than 1e-5
-when every weight is disturbed by 1e-6 of itself. `python -m bench.float32` measures seeds as they come.
+decides it, on one processor and not on the next; so the seeds here are some whose float64 gradient moves by at most
+1e-5 when every weight is disturbed by 3e-7 of itself, twice. `python -m bench.float32` takes the seeds as they come.
 """
 
 import json
@@ -20,7 +20,7 @@ from conftest import ROOT
 from metalib.fast.block import ConvBlock, Moments
 from metalib.fast.thin import patch_moments, pooled_products
 
-CALM = {"5-way": (0, 1, 2), "10-way": (0, 1, 2), "20-way": (0, 4, 8)}
+CALM = {"5-way": (0, 2, 8), "10-way": (2, 8, 10), "20-way": (4, 5, 8)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,7 +54,7 @@ def test_so_it_is_with_more_shots_and_in_first_order(name):
 
 
 def test_so_it_is_under_vmap():
-    found = errors(CASES["10-way"], 0, map="vmap")
+    found = errors(CASES["10-way"], 2, map="vmap")
     assert found["metalib"] <= bar([found["PyTorch"]]), found
 
 
@@ -66,8 +66,8 @@ def test_the_record_holds_the_bar_over_twelve_seeds():
         assert {k: case[k] for k in CASES[name].settings()} == CASES[name].settings(), name
         assert {who: median(values) for who, values in case["errors"].items()} == case["median"], name
         assert case["bar"] == bar(case["errors"]["PyTorch"]), name
-        if name in CALM:
-            assert case["median"]["metalib"] <= case["bar"], name
+        ours, theirs = case["median"]["metalib"], case["median"]["PyTorch, channels_last"]
+        assert ours <= (case["bar"] if case["steps"] == 1 else theirs / 10), name  # metalib.fast.block says why
 
 
 # ---------------------------------------------------------------- each of its long sums

@@ -112,7 +112,7 @@ def test_hidden_folders_are_no_classes(tmp_path, name):
     plain(tmp_path / name / "0.png")
     plain(tmp_path / "a" / name / "a" / "0.png")
     plain(tmp_path / "a" / "._0.png")
-    (tmp_path / "a" / "notes.txt").write_text("drawn on Monday")
+    (tmp_path / "a" / "notes.txt").write_text("drawn on Monday", encoding="utf-8")
     assert ClassImages.from_folder(tmp_path).digest() == before
 
 
@@ -121,7 +121,7 @@ def test_an_empty_class_folder_is_named(tmp_path, inside):
     classes(tmp_path, "a")
     (tmp_path / "forgotten").mkdir()
     if inside:
-        (tmp_path / "forgotten" / inside).write_text("soon")
+        (tmp_path / "forgotten" / inside).write_text("soon", encoding="utf-8")
     with pytest.raises(ValueError, match="forgotten holds no image"):
         ClassImages.from_folder(tmp_path)
 

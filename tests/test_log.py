@@ -150,7 +150,7 @@ def test_images_of_any_number_of_channels_are_shown(tmp_path, channels):
 
 
 def test_a_log_that_cannot_be_begun_says_so_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("a file where a folder should be")
+    (tmp_path / "file").write_text("a file where a folder should be", encoding="utf-8")
     tasks = Acting()
     with pytest.raises(OSError):
         meta_train(sine_learner(), tasks, config(log_dir=tmp_path / "file" / "log"))

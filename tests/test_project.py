@@ -33,7 +33,8 @@ def constraints() -> dict[str, str]:
 
 
 def tracked_text() -> list[tuple[str, str]]:
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True,
+                            encoding="utf-8")
     if listed.returncode:
         pytest.skip("not a git checkout: the list of files is unknown")
     files = [ROOT / name for name in listed.stdout.splitlines()]
@@ -108,10 +109,10 @@ def test_make_test_runs_both_halves_reports_both_and_is_red_if_either_is(tmp_pat
                       f'case "$*" in *--nbval*) exit {notebooks};; *) exit {unit};; esac\n', encoding="utf-8")
     python.chmod(0o755)
     (tmp_path / ".installed").touch()
-    done = subprocess.run(["make", "test", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run(["make", "test", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, encoding="utf-8",
                           env=os.environ | {"PYTHONWARNINGS": "error", "MAKEFLAGS": ""})
     first, second = asked.read_text(encoding="utf-8").splitlines()
-    assert first.startswith("-m pytest tests") and "--nbval" in second and " book" in second
+    assert first.startswith("-m pytest -n 2 --dist loadfile tests") and "--nbval" in second and " book" in second
     assert first.endswith("[]") and second.endswith("[]")  # a user's own filters would turn warnings into errors
     if has_avx2():
         assert second.split()[-2] == "avx2", "stored by one CPU, checked with the arithmetic of another"
@@ -140,7 +141,8 @@ def unnamed_encodings(source: str) -> list[int]:
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             mode = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)][-1:]
             builtin = isinstance(node.func, ast.Name) and name == "open" and not (mode and "b" in mode[0])
-            if name in ("read_text", "write_text") or builtin:
+            piped = any(k.arg in ("text", "universal_newlines") for k in node.keywords)
+            if name in ("read_text", "write_text") or builtin or piped:
                 found.append(node.lineno)
     return found
 
@@ -154,7 +156,7 @@ def test_text_is_utf_8_whatever_the_locale():
 
 @pytest.mark.parametrize("code, found", [
     ("Path(p).read_text()", [1]), ("p.write_text(x)", [1]), ("open(p)", [1]), ("x = 1\nopen(p, 'w')", [2]),
-    ("open(p, 'rb')", []), ("open(p, encoding='utf-8')", []), ("log.open(p)", [])])
+    ("run(c, text=True)", [1]), ("open(p, 'rb')", []), ("open(p, encoding='utf-8')", []), ("log.open(p)", [])])
 def test_an_unnamed_encoding_is_noticed(code, found):
     assert unnamed_encodings(code) == found
 
@@ -173,7 +175,7 @@ def test_classes_stand_in_the_api_as_classes_and_functions_as_functions():
 
     import metalib
 
-    page = (ROOT / "book/api.md").read_text()
+    page = (ROOT / "book/api.md").read_text(encoding="utf-8")
     for directive, name in re.findall(r"auto(class|function)::\s+metalib\.(\w+)$", page, re.M):
         assert inspect.isclass(getattr(metalib, name)) == (directive == "class"), f"{name} stands as a {directive}"
 

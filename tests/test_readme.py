@@ -84,7 +84,7 @@ def test_ones_own_images_come_in_as_printed(quickly, tmp_path, monkeypatch, one_
 
 
 def test_these_are_all_the_python_blocks():
-    assert len(BLOCKS) == 2, "a new block in the README needs a test that runs it"
+    assert len(BLOCKS) == 3, "a new block in the README needs a test that runs it"  # the third: test_networks.py
 
 
 def test_the_plots_are_there_after_import_metalib():
@@ -120,7 +120,7 @@ def test_a_documented_recipe_would_start(name, committed_records):
     for words in commands(DOCUMENTS[name]):
         at = next(i for i, word in enumerate(words) if word.startswith("recipes/"))
         script, options = words[at], words[at + 1:]
-        source = (ROOT / script).read_text(encoding="utf-8") + (ROOT / "recipes" / "record.py").read_text("utf-8")
+        source = "".join((ROOT / name).read_text(encoding="utf-8") for name in (script, "recipes/record.py"))
         for option in options:
             known = f'"{option}"' in source or f'"{option[2:].replace("-", "_")}":' in source  # omniglot's DEFAULTS
             assert not option.startswith("--") or known, (script, option)

@@ -16,7 +16,8 @@ from conftest import ROOT
 from recipes import record
 from tools import records
 
-BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "gpu": ["--device", "cpu", "--tiny"]}
+BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "float32": ["--seeds", "1"],
+           "gpu": ["--device", "cpu", "--tiny"]}
 
 
 @pytest.fixture
@@ -48,15 +49,15 @@ def no_work(monkeypatch):
     return work
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in records.RECIPES.items() if not recipe.timed])
+@pytest.mark.parametrize("name", [n for n, r in records.RECIPES.items() if r.command.startswith("recipes/")])
 def test_a_recipe_refuses_to_replace_a_record_before_any_work(name, elsewhere, monkeypatch, no_work, one_thread):
     script, *options = records.RECIPES[name].command.split()
     file = elsewhere / "results" / f"{records.RECIPES[name].record}.json"
     file.parent.mkdir()
-    file.write_text("made before")
+    file.write_text("made before", encoding="utf-8")
     with pytest.raises(SystemExit, match=f"results/{file.name} exists, .*--force replaces it"):
         start(monkeypatch, elsewhere, script, *options)
-    assert file.read_text() == "made before" and list(file.parent.iterdir()) == [file]
+    assert file.read_text(encoding="utf-8") == "made before" and list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("name", BENCHES)
@@ -64,8 +65,8 @@ def test_a_benchmark_refuses_too(name, elsewhere, monkeypatch, no_work, one_thre
     monkeypatch.setattr(subprocess, "Popen", no_work)
     (elsewhere / "results").mkdir()
     slug = "gpu-" + "-".join(record.device_name().lower().replace(",", "").replace("_", "-").split())
-    for file in ("bench-cpu", "ways", slug):
-        (elsewhere / "results" / f"{file}.json").write_text("{}")
+    for file in ("bench-cpu", "ways", "float32", slug):
+        (elsewhere / "results" / f"{file}.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"results/[\w-]+\.json exists, .*--force replaces"):
         start(monkeypatch, elsewhere, f"bench/{name}.py", *BENCHES[name])
 
@@ -76,8 +77,8 @@ def arguments(**settings):
 
 def test_every_file_that_is_in_the_way_is_named(elsewhere):
     (elsewhere / "results" / "checkpoints").mkdir(parents=True)
-    (elsewhere / "results" / "mine.json").write_text("{}")
-    record.checkpoint("mine").write_text("")
+    (elsewhere / "results" / "mine.json").write_text("{}", encoding="utf-8")
+    record.checkpoint("mine").write_text("", encoding="utf-8")
     with pytest.raises(SystemExit, match="results/mine.json and results/checkpoints/mine.pt exist"):
         record.Work("mine", arguments(), record.checkpoint("mine"))
     (elsewhere / "results" / "mine.json").unlink()
@@ -104,7 +105,7 @@ def test_finished_parts_survive_and_the_folder_is_made(elsewhere, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         first.part("b", lambda: make("b", fails=True))
     first.kept["spent"] = {"wall_seconds": 100.0, "cpu_seconds": 50.0}
-    record.write_text(first.notes, json.dumps(first.kept))
+    record.write_whole(first.notes, json.dumps(first.kept))
 
     second = record.Work("x", args)
     assert second.part("a", lambda: make("a"))["key"] == "a" and second.part("b", lambda: make("b"))["key"] == "b"
@@ -113,7 +114,7 @@ def test_finished_parts_survive_and_the_folder_is_made(elsewhere, monkeypatch):
     assert spent["wall_seconds"] >= 100 and spent["cpu_seconds"] >= 50
     learner = metalib.ProtoNet(metalib.conv4(channels=8))
     path = second.write({**spent, "value": 7}, {record.checkpoint("x"): learner})
-    kept = json.loads(path.read_text())
+    kept = json.loads(path.read_text(encoding="utf-8"))
     assert kept["value"] == 7 and kept["starts"] == [record.COMMIT] * 2
     assert kept["command"] == "python recipes/x.py --seed 3", "where the state was kept is not part of the command"
     assert metalib.load(record.checkpoint("x")).encoder.channels == 8
@@ -136,15 +137,15 @@ def test_resume_names_a_file_not_a_folder(elsewhere):
 
 def test_a_record_is_whole_or_absent(tmp_path, monkeypatch):
     file = tmp_path / "record.json"
-    file.write_text("old")
+    file.write_text("old", encoding="utf-8")
 
     def killed(*paths):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        record.write_text(file, "new" * 10_000)
-    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+        record.write_whole(file, "new" * 10_000)
+    assert file.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.fixture
@@ -164,16 +165,16 @@ def test_omniglot_runs_on_the_cpu_and_an_interrupted_run_ends_as_a_whole_one(els
     train = metalib.meta_train
 
     def interrupted(learner, tasks, config, val):
-        class Three:
-            drawn = 0
+        sample, drawn = metalib.FewShot.sample, []
 
-            def sample(self, n, *, generator):
-                self.drawn += 1
-                if self.drawn > 3:
-                    raise KeyboardInterrupt
-                return tasks.sample(n, generator=generator)
+        def three(self, n, *, generator):
+            drawn.append(n)
+            if len(drawn) > 3:
+                raise KeyboardInterrupt
+            return sample(self, n, generator=generator)
 
-        return train(learner, Three(), metalib.TrainConfig(**{**vars(config), "checkpoint_every": 1}), val)
+        patch.setattr(metalib.FewShot, "sample", three)
+        return train(learner, tasks, metalib.TrainConfig(**{**vars(config), "checkpoint_every": 1}), val)
 
     part = [*TINY, "--name", "parts", "--resume", elsewhere / "runs" / "parts.ckpt"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -184,7 +185,8 @@ def test_omniglot_runs_on_the_cpu_and_an_interrupted_run_ends_as_a_whole_one(els
         patch.setattr(metalib, "meta_train", lambda learner, tasks, config, val: train(
             learner, tasks, metalib.TrainConfig(**{**vars(config), "checkpoint_every": 1}), val))
         start(patch, elsewhere, "recipes/omniglot.py", *part)  # the same command again
-    whole, parts = (json.loads((elsewhere / "results" / f"{n}.json").read_text()) for n in ("whole", "parts"))
+    whole, parts = (json.loads((elsewhere / "results" / f"{n}.json").read_text(encoding="utf-8"))
+                    for n in ("whole", "parts"))
     assert whole["test"] == parts["test"] and whole["history"] == parts["history"] and len(parts["starts"]) == 2
     assert whole["image_passes"] == 6 * 4 * (3 * 5 + 5) and whole["device"] == record.device_name("cpu")
     a, b = (metalib.load(elsewhere / "results" / "checkpoints" / f"{n}.pt").state_dict() for n in ("whole", "parts"))
@@ -211,7 +213,7 @@ def test_every_record_has_its_command(committed_records):
     scripts = {f"recipes/{p.name}" for p in (ROOT / "recipes").glob("*.py")} - {"recipes/record.py", "recipes/cost.py"}
     assert scripts == {r.command.split()[0] for r in records.RECIPES.values() if r.command.startswith("recipes/")}
     for name in made & committed_records:  # the same settings as the committed record, less what says how it was run
-        recorded = json.loads((ROOT / "results" / f"{name}.json").read_text())["command"].split()[1:]
+        recorded = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))["command"].split()[1:]
         (command,) = [r.command.split() for r in records.RECIPES.values() if r.record == name]
         if command[0] != "-m":
             assert {*command[1:]} <= {*recorded[1:]}, name
@@ -234,7 +236,7 @@ def project(tmp_path, monkeypatch):
               "print('running', name)\n"
               "commit = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout.strip()\n"
               "pathlib.Path(f'results/{name}.json').write_text(json.dumps({'commit': commit}))\n")
-    (tmp_path / "recipe.py").write_text(script)
+    (tmp_path / "recipe.py").write_text(script, encoding="utf-8")
     (tmp_path / "results").mkdir()
     git(tmp_path, "init", "-q")
     commit(tmp_path)
@@ -251,7 +253,8 @@ def git(root, *arguments):
 
 
 def commit(root):
-    (root / "code").write_text(str(len((root / "code").read_text()) if (root / "code").exists() else 0) + "x")
+    with open(root / "code", "a", encoding="utf-8") as code:
+        code.write("x")
     git(root, "add", "recipe.py", "code")
     git(root, "commit", "-q", "--allow-empty", "-m", "x")
 
@@ -279,7 +282,7 @@ def test_what_fails_is_left_out_with_those_that_need_it_and_made_the_next_time(p
     (project / "fail-a").touch()
     status, out = make(monkeypatch, capsys, project, "--since", "HEAD")
     assert status == 1 and "a: FAILED" in out and "b: left out, because it reads what a writes" in out
-    assert "c: made in" in out and "no luck" in (project / "runs" / "a.log").read_text()
+    assert "c: made in" in out and "no luck" in (project / "runs" / "a.log").read_text(encoding="utf-8")
     (project / "fail-a").unlink()
     status, out = make(monkeypatch, capsys, project)
     assert status == 0 and "a: made in" in out and "b: made in" in out and "c: made\n" in out
@@ -291,14 +294,14 @@ def test_a_record_begun_by_older_code_is_old(project, starts, newer):
     commit(project)
     now = records.git("rev-parse", "HEAD")
     hashes = [{"old": first, "new": now}.get(s, s) for s in starts]
-    (project / "results" / "a.json").write_text(json.dumps({"commit": now, "starts": hashes}))
+    (project / "results" / "a.json").write_text(json.dumps({"commit": now, "starts": hashes}), encoding="utf-8")
     assert records.is_newer("a", now) == newer
 
 
 def test_state_of_older_code_is_not_continued(project, monkeypatch, capsys):
     parts = project / "runs" / "a.ckpt.parts"
     parts.mkdir(parents=True)
-    (parts / "parts.json").write_text(json.dumps({"commits": [records.git("rev-parse", "HEAD")]}))
+    (parts / "parts.json").write_text(json.dumps({"commits": [records.git("rev-parse", "HEAD")]}), encoding="utf-8")
     commit(project)
     _, out = make(monkeypatch, capsys, project, "--since", "HEAD")
     assert "was begun by older code, and is thrown away" in out and not parts.exists()
@@ -315,7 +318,7 @@ def test_a_kill_reaches_the_recipe_and_the_next_start_continues(project):
     slow = project / "recipe.py"
     slow.write_text("import pathlib, sys, time\ntry:\n    pathlib.Path('began').touch()\n"
                     "    for _ in range(10**4): time.sleep(0.01)\n"
-                    "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); sys.exit(130)\n")
+                    "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); sys.exit(130)\n", encoding="utf-8")
     code = ("import sys, pathlib; sys.path.insert(0, sys.argv.pop(1)); from tools import records\n"
             "records.ROOT = pathlib.Path.cwd(); records.RECIPES = {'a': records.Recipe('recipe.py a', 'a')}\n"
             "sys.exit(records.main())\n")

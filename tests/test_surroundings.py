@@ -2,6 +2,9 @@
 
 import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -32,6 +35,12 @@ def test_every_test_starts_from_the_same_seeds_and_one_thread(turn, drawn_for_al
     assert np.random.rand() == np.random.RandomState(0).rand()  # noqa: NPY002
     torch.set_num_threads(2 + turn)  # what a careless test leaves behind
     torch.set_default_dtype(torch.float64)
+
+
+def test_a_process_that_a_test_starts_imports_the_metalib_that_is_tested(tmp_path):
+    run = subprocess.run([sys.executable, "-c", "import metalib; print(metalib.__file__)"], cwd=tmp_path,
+                         capture_output=True, encoding="utf-8")
+    assert Path(run.stdout.strip()) == ROOT / "metalib/__init__.py", run.stderr
 
 
 @pytest.fixture

@@ -444,5 +444,5 @@ def test_the_device_of_a_learner_without_parameters_is_the_cpu():
 
 def test_importing_metalib_prints_nothing_and_changes_no_threads():
     code = "import torch; n = torch.get_num_threads(); import metalib; assert torch.get_num_threads() == n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -53,7 +53,7 @@ def test_only_the_meta_trained_start_learns_from_five_points():
     assert min(s.mean for name in ("scratch", "joint") for s in scores[name]) > 0.9 * floor
 
 
-def test_the_page_s_arithmetic_is_pytorch_s_in_node():
+def test_the_page_s_arithmetic_is_pytorch_s_in_node(tmp_path):
     node = shutil.which("node")
     if not node:
         pytest.skip("node is not installed; the browser test compares the same numbers")
@@ -66,7 +66,9 @@ console.log(JSON.stringify(ask.map(({text, points, steps}) => {
   return {phi: Array.from(phi), y: GRID.map(x => math.predict(phi, x))};
 })));""".replace("HIDDEN", str(sine.HIDDEN)).replace("ALPHA", str(sine.weights()["alpha"])).replace(
         "GRID", json.dumps(GRID[:, 0].tolist()))
-    run = subprocess.run([node, "-e", program], input=json.dumps(ask), capture_output=True, text=True, check=True)
+    (tmp_path / "program.js").write_text(program, encoding="utf-8")
+    run = subprocess.run([node, tmp_path / "program.js"], input=json.dumps(ask), capture_output=True, encoding="utf-8",
+                         check=True)
     for asked, got in zip(ask, json.loads(run.stdout), strict=True):
         compare(asked["name"], asked["points"], asked["steps"], got["phi"], got["y"])
 

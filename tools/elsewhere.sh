@@ -60,7 +60,7 @@ for try in $tries; do
     # The environment is this checkout's: not older than the clone's files, or make would install it again.
     touch -r "$venv/.installed" "$place/clone/pyproject.toml" "$place/clone/constraints.txt"
     begin=$SECONDS
-    if HOME=$place/home PYTHONPATH=$place/clone METALIB_DATA='' "$try"; then verdict=passed; else verdict=FAILED red=1; fi
+    if HOME=$place/home METALIB_DATA='' "$try"; then verdict=passed; else verdict=FAILED red=1; fi
     report+="$(printf '%-10s %s after %d s' "$try" "$verdict" $((SECONDS - begin)))"$'\n'
 done
 printf '\n=== make test elsewhere\n%s' "$report"

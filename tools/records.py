@@ -55,6 +55,7 @@ RECIPES = {
     "honest": Recipe("recipes/honest.py", "honest"),
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
+    "float32": Recipe("-m bench.float32", "float32"),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
                              "omniglot-protonet-20w1s"),
@@ -80,7 +81,7 @@ RECIPES = {
 def main() -> int:
     args = parse()
     args.runs.mkdir(parents=True, exist_ok=True)
-    lock = open(args.runs / "lock", "w")
+    lock = open(args.runs / "lock", "w", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,11 +106,11 @@ def begin(file: Path, since: str | None) -> str:
     """The commit whose records are wanted, kept in a file for the next start."""
     if since is None and not file.exists():
         sys.exit("--since COMMIT is needed the first time: records of that commit or a later one are not made again")
-    name = since or file.read_text().strip()
+    name = since or file.read_text(encoding="utf-8").strip()
     found = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if not found:
         sys.exit(f"--since {name}: this repository has no such commit")
-    file.write_text(found + "\n")
+    file.write_text(found + "\n", encoding="utf-8")
     return found
 
 
@@ -131,7 +132,8 @@ def make(name: str, recipe: Recipe, runs: Path, since: str) -> bool:
     command = [sys.executable, *recipe.command.split(), "--force"]
     if not recipe.timed:
         state, parts = runs / f"{name}.ckpt", runs / f"{name}.ckpt.parts"
-        if (notes := parts / "parts.json").exists() and not all_since(since, json.loads(notes.read_text())["commits"]):
+        notes = parts / "parts.json"
+        if notes.exists() and not all_since(since, json.loads(notes.read_text(encoding="utf-8"))["commits"]):
             print(f"{name}: what is kept in {state} was begun by older code, and is thrown away", flush=True)
             state.unlink(missing_ok=True)
             shutil.rmtree(parts)
