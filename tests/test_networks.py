@@ -483,6 +483,14 @@ def test_activation_checkpointing_recomputes_with_the_task_s_weights(order):
     assert_close(dict(enumerate(phi.values())), dict(enumerate(same.values())))
 
 
+def test_activation_checkpointing_is_refused_where_the_network_can_have_no_twin():
+    net = Recomputed()
+    net.body[1].forward = lambda x: torch.tanh(x) + 0 * net.head.bias.sum()
+    assert twin(net) is None
+    with pytest.raises(RuntimeError, match="would recompute with theta's weights.*turn it off"):
+        meta_gradient(MAML(net), episodes(4, dtype=torch.float32), "loop")
+
+
 # ---------------------------------------------------------------- what a network notes on itself
 
 class Remembers(nn.Module):

@@ -30,6 +30,9 @@ from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
 
+RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not the "
+              "task's: turn it off, or keep functions and objects that lead back to the network out of it")
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -44,7 +47,8 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
     module from another thread without this function may see the work.
 
     Raises:
-        ValueError: a SyncBatchNorm that is not frozen.
+        ValueError: a layer that no rule could make right: a SyncBatchNorm that is not frozen, an embedding with
+            max_norm, a lazy layer without weights.
     """
     if is_twin(module) and not evaluating:
         yield module
@@ -53,14 +57,15 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
         yield mine
     else:
         with _in_place:
-            before = [(m, dict(vars(m)), dict(m._buffers.items())) for m in module.modules()]
+            before = [(m, m.training, dict(vars(m)), dict(m._buffers.items())) for m in module.modules()]
             try:
                 for m in module.modules():
                     vars(m).setdefault("_frozen", frozen_parts(m))
                 _settle(module, evaluating)
                 yield module
             finally:
-                for m, attributes, buffers in before:
+                for m, training, attributes, buffers in before:
+                    m.training = training  # of a scripted module it is no attribute
                     for k in vars(m).keys() - attributes:
                         del vars(m)[k]
                     vars(m).update(attributes)
@@ -76,7 +81,8 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
     network notes on itself meanwhile (a hidden state, a cache) is gone with the twin, and reaches no other task.
 
     Raises:
-        ValueError: a parameter that the module does not have; and what `private` and `read_only` raise.
+        ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
+        RuntimeError: activation checkpointing where no twin can be made.
     """
     if is_twin(module):
         return _called(module, params, args)
@@ -95,7 +101,8 @@ def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...]) -
     own = twin(mine, instead) if is_twin(mine) else None
     if own is None:  # in place; each slot once, or a layer in two places keeps what it was given (torch 2.13)
         once = {k: instead[id(p)] for k, p in _once(mine).items() if id(p) in instead}
-        return functional_call(mine, once, args, tie_weights=False)
+        with torch.autograd.graph.disable_saved_tensors_hooks(RECOMPUTED):
+            return functional_call(mine, once, args, tie_weights=False)
     result = own(*args)
     before, after = dict(mine.named_buffers()), dict(own.named_buffers())
     for k in {**before, **after}:
