@@ -134,7 +134,14 @@ def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
 
     Returns:
         (N, D). A class without an example gets the zero vector.
+
+    Raises:
+        ValueError: the embeddings are something else.
     """
+    if not isinstance(z, Tensor) or z.ndim != 2:
+        what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
+        raise ValueError(f"embeddings {what}, expected a tensor (M, D): end the encoder with nn.Flatten(), or let it "
+                         "return the tensor alone")
     member = one_hot(y, way).to(z.dtype)  # (M, N)
     return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
 

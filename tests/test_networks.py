@@ -32,6 +32,7 @@ from metalib import (
     load,
     meta_gradient,
     meta_test,
+    meta_test_path,
     meta_train,
     mlp,
     save,
@@ -630,7 +631,7 @@ class Returns(nn.Module):
 @pytest.mark.parametrize("what", ["tuple", "dict", "tensor"])
 def test_outputs_that_are_no_embeddings_or_predictions_are_refused_with_the_fix(what):
     task = episodes(4, dtype=torch.float32).task(0)
-    with pytest.raises(ValueError, match=r"expected a tensor \(M, D\).*nn\.Flatten"):
+    with pytest.raises(ValueError, match=r"embeddings .*expected a tensor \(M, D\).*nn\.Flatten"):
         ProtoNet(Returns(what)).adapt(task.support)
     if what != "tensor":
         with pytest.raises(ValueError, match=f"predictions are a {what}.*loss="):
@@ -642,8 +643,9 @@ def test_nothing_to_learn_is_refused():
     learner.requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to meta-learn"):
         meta_gradient(learner, episodes(4, dtype=torch.float32))
-    with pytest.raises(ValueError, match="steps=-1"):
-        meta_test(learner, Noise(4), 2, steps=-1)
+    for run in (lambda: meta_test(learner, Noise(4), 2, steps=-1), lambda: meta_test_path(learner, Noise(4), -1, 2)):
+        with pytest.raises(ValueError, match="steps=-1: expected 0 or more"):
+            run()
 
 
 class Attends(nn.Module):

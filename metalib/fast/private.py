@@ -30,8 +30,8 @@ from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
 
-RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not the "
-              "task's: turn it off, or keep functions and objects that lead back to the network out of it")
+RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not "
+              "the task's: turn it off, or keep functions and objects that lead back to the network out of it")
 
 Module = TypeVar("Module", bound=nn.Module)
 
