@@ -79,7 +79,10 @@ def accuracy_by_step(scores: Sequence[Score], *, label: str | None = None, axis:
 
     Scores that do not all say their steps are taken to be those of 0, 1, ..., J.
     """
-    steps = [s.steps for s in scores] if all(s.steps is not None for s in scores) else range(len(scores))
+    steps = list(range(len(scores)))
+    if all(s.steps is not None for s in scores):
+        scores = sorted(scores, key=lambda s: s.steps)
+        steps = [s.steps for s in scores]
     axis = axis or plt.subplots()[1]
     scale = 100 if scores[0].metric == "accuracy" else 1
     axis.errorbar(steps, [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
