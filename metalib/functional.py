@@ -82,7 +82,10 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
             return gradient_and_value(f, params, *args, differentiable=False)
 
     def ask(leaves: Params) -> tuple[Params, Tensor]:
-        value = f(leaves, *args)
+        value = scalar(f(leaves, *args))
+        if not value.requires_grad:
+            raise RuntimeError("the loss does not require grad: none of the weights that are to move is in it, or a "
+                               ".detach(), an .item() or an integer stands between them")
         grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, materialize_grads=True)
         return dict(zip(leaves, grads, strict=True)), value
 
@@ -95,6 +98,18 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
         return ask(params)
     # A graph is what torch.func.grad is needed for; what it differentiates, once f has been, is a zero.
     return torch.func.grad(lambda p: (torch.zeros(()), ask(p)), has_aux=True)(params)[1]
+
+
+def scalar(loss: Any) -> Tensor:
+    """The loss of one task as a tensor without axes.
+
+    Raises:
+        ValueError: it is not one number. (The sum of a loss an example would be some other number.)
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        what = f"has shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"is a {type(loss).__name__}"
+        raise ValueError(f"the loss {what}, expected a tensor with one number a task: take its .mean()")
+    return loss.reshape(())
 
 
 def transformed() -> bool:
@@ -147,8 +162,12 @@ def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy for integer targets, mean squared error for float targets.
 
     Raises:
-        ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake).
+        ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake), or the
+            predictions are no tensor.
     """
+    if not isinstance(prediction, Tensor):
+        raise ValueError(f"predictions are a {type(prediction).__name__}, not a tensor: return the tensor alone, or "
+                         "give the learner a loss= of your own")
     if not y.is_floating_point():
         return F.cross_entropy(prediction, y)
     if prediction.shape != y.shape:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from metalib.episode import Data, Episode
+from metalib.fast.fallback import explained
 from metalib.functional import Params, dot, relative_error
 from metalib.learner import Learner, choose_map, meta_gradient
 
@@ -85,12 +86,15 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
         A `Certificate`; print it, or assert its `passed`.
 
     Raises:
-        ValueError: a learner without a parameter to differentiate for, or one that cannot be copied.
+        ValueError: a learner without a parameter to differentiate for, with complex ones, or one that cannot be copied.
     """
     if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
         episode = Episode(*(Data(d.x[None], d.y[None], d.way) for d in episode))
-    learner, episode, errors = _float64_copy(learner, 0 if smooth else 1e-4), episode.to(torch.float64), {}
-    with torch.random.fork_rng():
+    original, episode, errors = learner, episode.to(torch.float64), {}
+    learner = _float64_copy(original, 0 if smooth else 1e-4)
+    with torch.random.fork_rng(), explained():
+        torch.manual_seed(0)
+        _leave_the_original(learner, original, episode)
         torch.manual_seed(0)
         expected = double_backward(learner, episode)
         for how in ("vmap", "loop"):
@@ -161,6 +165,9 @@ def _float64_copy(learner: Learner, shake: float) -> Learner:
     """A copy, each weight moved by a normal random number of this size."""
     if not any(p.requires_grad for p in learner.parameters()):
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to certify")
+    if any(p.is_complex() for p in learner.parameters()):
+        raise ValueError(f"{type(learner).__name__} has complex parameters, along which no finite difference is taken: "
+                         "for the check, keep real ones and use torch.view_as_complex in forward()")
     try:
         learner = copy.deepcopy(learner).double()
     except (TypeError, RuntimeError, ValueError) as error:
@@ -171,6 +178,18 @@ def _float64_copy(learner: Learner, shake: float) -> Learner:
         for p in learner.parameters():
             p.add_(shake * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.device))
     return learner
+
+
+def _leave_the_original(learner: Learner, original: Learner, episode: Episode) -> None:
+    """Refuse a copy whose loss still leads to the original's weights: it would be certified with those held fixed."""
+    theirs = {k: p for k, p in original.named_parameters() if p.requires_grad}
+    loss = learner(episode.task(0))
+    reached = torch.autograd.grad(loss, list(theirs.values()), allow_unused=True) if loss.requires_grad else ()
+    for k, g in zip(theirs, reached):
+        if g is not None:
+            raise ValueError(f"a copy of {type(original).__name__} still uses the original's {k!r}, through a function "
+                             "that captured it or a global variable, so another learner would be certified: reach it "
+                             "through an attribute of the module")
 
 
 def _size(error: float, tolerance: float) -> str:

@@ -138,7 +138,7 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
               map: str) -> Tensor:
     """measure(mine, task) of each task of a batch (T, J); without gradients, unless the learner asks for its own."""
     def guarded(mine: Learner, episode: Episode) -> Tensor:
-        with read_only(mine):
+        with read_only(mine, weights=True):
             return measure(mine, episode)
 
     def one(mine: Learner, t: int) -> Tensor:

@@ -70,6 +70,8 @@ class MAML(Learner):
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J], each a dict name -> tensor."""
         check_support(support)
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps={steps}: expected 0 or more")
         phi = adapting(self.net, self.adapts)  # phi_0 = theta
         iterates = [phi]
         for _ in range(self.steps if steps is None else steps):
