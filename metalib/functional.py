@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,15 +16,18 @@ Params = dict[str, Tensor]
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator with this seed: randomness is always explicit.
+    """A CPU generator with this seed, Python's integer or NumPy's: randomness is always explicit.
 
     Raises:
+        TypeError: no integer.
         ValueError: a seed outside 0 .. 2^32 - 1. PyTorch's CPU generator reads 32 bits of it, so that 2^32 would be 0
             again.
     """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed={seed!r}: expected an integer, 0 .. 2^32 - 1")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed}: expected 0 .. 2^32 - 1; the generator reads no more bits than those")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def derived(seed: int, purpose: str) -> int:

@@ -384,13 +384,14 @@ def test_training_leaves_the_callers_generator_alone(tmp_path):
 # --- nothing is lost ---------------------------------------------------------------------------------------
 
 class Failing(Sinusoids):
-    """Validation tasks that cannot be drawn yet."""
+    """Validation tasks that can be drawn once, when they are tried before the work, and then no more."""
 
-    fails = True
+    left = 1
 
     def sample(self, n, *, generator):
-        if type(self).fails:
+        if type(self).left == 0:
             raise Stopped
+        type(self).left -= 1
         return super().sample(n, generator=generator)
 
 
@@ -400,11 +401,12 @@ def test_a_validation_that_fails_loses_no_training_and_is_made_up_for(tmp_path, 
     whole, val = MAML(wave_net()), Sinusoids(5, 5)
     expected = meta_train(whole, WAVES, config(tmp_path, checkpoint=None, **settings), val)
     failing, tasks = Failing(5, 5), Stopping()
+    monkeypatch.setattr(Failing, "left", 1)
     with pytest.raises(Stopped):
         meta_train(MAML(wave_net()), tasks, config(tmp_path, **settings), failing)
     done = tasks.drawn
     assert done == settings.get("val_every", 7)
-    monkeypatch.setattr(Failing, "fails", False)
+    monkeypatch.setattr(Failing, "left", 1000)
     resumed, rest = MAML(wave_net(1)), Stopping()
     history = meta_train(resumed, rest, config(tmp_path, **settings), failing)
     assert rest.drawn == 7 - done

@@ -36,8 +36,8 @@ class Remembering:
         return self.drawn[-1]
 
 
-def small_bank():
-    images = torch.rand(48, 16, 16, generator=seeded(0))
+def small_bank(seed=0):
+    images = torch.rand(48, 16, 16, generator=seeded(seed))
     return ClassImages.from_arrays(images, torch.arange(8).repeat_interleave(6))
 
 
@@ -77,15 +77,20 @@ def test_validation_draws_from_its_own_stream():
     tasks = Remembering(WAVES)
     config = TrainConfig(iterations=2, meta_batch=1, val_episodes=40, seed=0)
     meta_train(MAML(mlp(1, [4], 1).double(), 0.01), WAVES, config, tasks)
-    assert len(tasks.drawn) == 40 and shared_episodes(WAVES, tasks.drawn, episodes=40, seed=0) == 0
+    drawn = tasks.drawn[1:]  # the first tries whether the tasks can be scored, before the work
+    assert len(drawn) == 40 and shared_episodes(WAVES, drawn, episodes=40, seed=0) == 0
     assert shared_episodes(WAVES, training_episodes(WAVES, config), episodes=40, seed=derived(0, "val")) == 0
 
 
 def test_the_audit_names_the_leak():
     tasks = FewShot(small_bank(), 3, 1, 2)
     score = meta_test(ProtoNet(conv4(channels=8, image_size=16)), tasks, 30, seed=4)
-    clean = audit(tasks, score, episodes=20, training=training_episodes(tasks, TrainConfig(iterations=50, seed=4)))
-    assert clean.passed and clean.shared_episodes == 0
+    config = TrainConfig(iterations=50, seed=4)
+    clean = audit(tasks, score, episodes=20, training=training_episodes(FewShot(small_bank(1), 3, 1, 2), config))
+    assert clean.passed and clean.shared_episodes == 0 and clean.seen_images == 0
+    same = audit(tasks, score, episodes=20, training=training_episodes(tasks, config))  # other episodes, these classes
+    assert same.shared_episodes == 0 and same.seen_images == len(tasks.images.x) and not same.passed
+    assert f"test images that training has seen: {same.seen_images}" in str(same)
     leaky = audit(tasks, score, episodes=20, training=naive(tasks, 25, 1, 4))
     assert leaky.shared_episodes == 25 and not leaky.passed
     assert "test episodes that training has seen: 25" in str(leaky)

@@ -11,12 +11,15 @@ from warnings import warn
 import torch
 
 from metalib.functional import derived
-from metalib.learner import Learner
+from metalib.judging.evaluate import meta_test
+from metalib.learner import Learner, device_of
+from metalib.tasks import Tasks
 from metalib.training import checkpoint
 from metalib.training.config import TrainConfig, settings
 from metalib.training.history import History
 from metalib.training.identity import describe, differences
 from metalib.training.log import Log
+from metalib.training.randomness import own_randomness
 
 
 def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Optimizer, generator: torch.Generator,
@@ -26,6 +29,7 @@ def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Opt
     Args:
         parts: {"learner": ..., "tasks": ..., "val_tasks": ...}, what the run consists of besides its settings.
     """
+    _try_validation(config, parts["learner"], parts["val_tasks"])
     run = {"is": {}, "state": [], "iterations": config.iterations}
     if config.checkpoint:
         run["is"] = describe({**parts, **{f"TrainConfig.{k}": v for k, v in settings(config).items()}})
@@ -42,6 +46,14 @@ def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Opt
         log.look(parts["tasks"], "train", config.meta_batch, derived(config.seed, "train"))
         log.look(parts["val_tasks"], "val", 1, derived(config.seed, "val"))
     return state
+
+
+def _try_validation(config: TrainConfig, learner: Learner, val_tasks: Tasks | None) -> None:
+    """Validate on one task: a metric or tasks that cannot be scored must say so before the work, not after it."""
+    if val_tasks is not None:
+        seed = derived(config.seed, "val")
+        with own_randomness(seed, device_of(learner)):
+            meta_test(learner, val_tasks, 1, seed=seed, metric=config.metric, map=config.map)
 
 
 def keep(config: TrainConfig, run: dict[str, Any], learner: Learner, optimizer: torch.optim.Optimizer,

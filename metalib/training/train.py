@@ -18,8 +18,9 @@ from metalib.judging.evaluate import meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
 from metalib.tasks import Tasks
+from metalib.tasks.protocol import check_drawn
 from metalib.training.config import TrainConfig, check
-from metalib.training.distributed import average, on_rank_zero, rank, share
+from metalib.training.distributed import average, on_rank_zero, rank, share, tasks_each
 from metalib.training.history import History
 from metalib.training.identity import describe, moved
 from metalib.training.log import Log
@@ -125,6 +126,7 @@ def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
     Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
     taken again in one thread, and so is every later one.
     """
+    check_drawn(episodes, tasks_each(config.meta_batch), "tasks")
     with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
         loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
                                    precision=config.precision, compile=config.compile))
