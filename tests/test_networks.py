@@ -644,7 +644,7 @@ def test_nothing_to_learn_is_refused():
     with pytest.raises(ValueError, match="nothing to meta-learn"):
         meta_gradient(learner, episodes(4, dtype=torch.float32))
     for run in (lambda: meta_test(learner, Noise(4), 2, steps=-1), lambda: meta_test_path(learner, Noise(4), -1, 2)):
-        with pytest.raises(ValueError, match="steps=-1: expected 0 or more"):
+        with pytest.raises(ValueError, match="steps=-1"):
             run()
 
 

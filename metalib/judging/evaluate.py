@@ -55,8 +55,6 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
             compare with the targets.
         RuntimeError: map="vmap" for a learner that vmap cannot go through.
     """
-    _check_steps(steps)
-
     def measure(learner: Learner, episode: Episode) -> Tensor:
         phi = _adapt(learner, episode.support, steps)
         return value(learner, metric, predict_query(learner, phi, episode, transductive, map), episode.query)[None]
@@ -74,7 +72,6 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
     """
     if not hasattr(learner, "path"):
         raise ValueError(f"{type(learner).__name__} has no inner steps; meta_test_path needs a learner with path()")
-    _check_steps(steps)
 
     def measure(learner: Learner, episode: Episode) -> Tensor:
         return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map),
@@ -98,11 +95,6 @@ def predict_query(learner: Learner, phi: TaskState, episode: Episode, transducti
     return at_once_or_loop("prediction of queries one by one", learner, map,
                            lambda: vmap(alone, chunk_size=128)(x),
                            lambda: tree_map(lambda *rows: torch.stack(rows), *[alone(x_q) for x_q in x]))
-
-
-def _check_steps(steps: int | None) -> None:
-    if steps is not None and steps < 0:
-        raise ValueError(f"steps={steps}: expected 0 or more, or None for the learner's own number")
 
 
 def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:

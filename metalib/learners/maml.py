@@ -70,8 +70,6 @@ class MAML(Learner):
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J], each a dict name -> tensor."""
         check_support(support)
-        if steps is not None and steps < 0:
-            raise ValueError(f"steps={steps}: expected 0 or more")
         phi = adapting(self.net, self.adapts)  # phi_0 = theta
         iterates = [phi]
         for _ in range(self.steps if steps is None else steps):
@@ -84,7 +82,8 @@ class MAML(Learner):
     def support_loss(self, phi: Params, support: Data) -> Tensor:
         """L_S(phi), the inner loss."""
         prediction = self.predict(phi, support.x)
-        if self.loss is None and support.way is not None and prediction.shape[-1] < support.way:
+        known = self.loss is None and support.way is not None and isinstance(prediction, Tensor)
+        if known and prediction.shape[-1] < support.way:
             raise ValueError(f"the network has {prediction.shape[-1]} outputs, which cannot tell {support.way} classes "
                              f"apart: give it {support.way}, e.g. conv4(out_dim={support.way}), or lower way=")
         return self.task_loss(prediction, support.y)

@@ -34,11 +34,11 @@ class ProtoNet(Learner):
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
         way = way_of(support)
-        return class_means(embedded(self.encoder, support.x), support.y, way)
+        return class_means(call(self.encoder, {}, support.x), support.y, way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Negative squared distances to the prototypes, (M, N)."""
-        return -squared_distance(embedded(self.encoder, x), phi)
+        return -squared_distance(call(self.encoder, {}, x), phi)
 
 
 class Pretrained(Learner):
@@ -87,11 +87,11 @@ class Pretrained(Learner):
             raise ValueError(f"Pretrained(classes={self.classes}) trains on Classify(images), whose labels are class "
                              f"numbers 0..{self.classes - 1}; these tasks have way={episode.query.way} and "
                              f"{len(episode.support.y)} support examples: an episode's labels are no class numbers")
-        return self.task_loss(self.classifier(embedded(self.encoder, episode.query.x)), episode.query.y)
+        return self.task_loss(self.classifier(call(self.encoder, {}, episode.query.x)), episode.query.y)
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(m, W, b): the support mean (D,), and the head's weights (N, D) and biases (N,)."""
-        way, f = way_of(support), embedded(self.encoder, support.x)  # (N*K, D)
+        way, f = way_of(support), call(self.encoder, {}, support.x)  # (N*K, D)
         m = f.mean(0)
         z = F.normalize(f - m, dim=-1)
         c = class_means(z, support.y, way)  # (N, D)
@@ -109,7 +109,7 @@ class Pretrained(Learner):
     def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
         """The head's logits, (M, N)."""
         m, W, b = phi
-        z = F.normalize(embedded(self.encoder, x) - m, dim=-1)  # (M, D)
+        z = F.normalize(call(self.encoder, {}, x) - m, dim=-1)  # (M, D)
         return self.temperature * (z @ W.T + b)
 
 
@@ -126,16 +126,6 @@ class PixelFloor(Learner):
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """Cosine similarities, (M, N)."""
         return F.normalize(_raw(x), dim=-1) @ phi.T
-
-
-def embedded(encoder: nn.Module, x: Tensor) -> Tensor:
-    """f(x), (M, D); refuses what no distance is defined for."""
-    z = call(encoder, {}, x)
-    if not isinstance(z, Tensor) or z.ndim != 2:
-        what = f"of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"that are a {type(z).__name__}"
-        raise ValueError(f"{type(encoder).__name__} makes embeddings {what}, expected a tensor (M, D): end it with "
-                         "nn.Flatten(), or return the tensor alone")
-    return z
 
 
 def way_of(support: Data) -> int:
