@@ -524,6 +524,26 @@ def test_what_a_network_notes_on_itself_reaches_no_other_task(family):
     assert torch.equal(*scores) and net.calls == 0 and net.hidden == 0.0
 
 
+class Learns(Learner):
+    """Counts its calls, and takes a gradient the way that adds to p.grad."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.calls = nn.Linear(4, 3), 0
+
+    def adapt(self, support):
+        self.calls += 1
+        self.net(support.x).square().mean().backward()
+        return torch.zeros(3, dtype=torch.float64) + self.net(support.x).mean(0) * self.calls
+
+    def predict(self, phi, x):
+        return self.net(x) * self.calls + phi
+
+
+def test_a_certificate_is_not_misled_by_what_a_learner_notes_on_itself():
+    assert certify_gradient(made(Learns), episodes(4)).passed
+
+
 # ---------------------------------------------------------------- weight normalisation
 
 class ByHand(nn.Module):
@@ -598,6 +618,9 @@ def test_a_refused_write_to_a_buffer_is_undone():
         with pytest.raises(ValueError, match="wrote its buffer"):
             meta_gradient(learner, episodes(4), "loop")
         assert_untouched(learner, before)
+        with pytest.raises((ValueError, RuntimeError)):  # vmap gives up half-way through
+            meta_gradient(learner, episodes(4), "vmap")
+        assert_untouched(learner, before)
 
 
 # ---------------------------------------------------------------- losses and outputs that mean nothing
@@ -660,6 +683,7 @@ class Attends(nn.Module):
         return F.scaled_dot_product_attention(z, z, z)[0, 0]
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_an_operator_without_a_second_derivative_names_the_way_out():
     learner, batch = MAML(Attends(), 0.1), episodes(4, dtype=torch.float32)
     with pytest.raises(RuntimeError, match=r"(?s)not implemented.*SDPBackend\.MATH.*FOMAML"):

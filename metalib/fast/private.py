@@ -137,14 +137,23 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
         before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
         versions = {k: (p, _version(p)) for k, p in module.named_parameters()} if weights else {}
-    yield
-    with disable_proxy_modes_tracing():
-        after = dict(module.named_buffers())
-        written = [k for k in {**before, **after}
-                   if k not in before or k not in after or _written(*before[k], after[k])]
-        for b, value, _ in (before[k] for k in written if k in before and not before[k][0].is_inference()):
-            b.data.copy_(value)
-    if written:
+
+    def undone() -> list[str]:
+        """Give the buffers that were written their values back, and say which they are."""
+        with disable_proxy_modes_tracing():
+            after = dict(module.named_buffers())
+            written = [k for k in {**before, **after}
+                       if k not in before or k not in after or _written(*before[k], after[k])]
+            for b, value, _ in (before[k] for k in written if k in before and not before[k][0].is_inference()):
+                b.data.copy_(value)
+        return written
+
+    try:
+        yield
+    except BaseException:
+        undone()
+        raise
+    if written := undone():
         raise _wrote(module, written[0])
     for k, (p, version) in versions.items():  # cuDNN lays out a recurrent layer's weights anew, in place
         owner = module.get_submodule(k.rpartition(".")[0])

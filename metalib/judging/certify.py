@@ -9,6 +9,7 @@ import torch
 
 from metalib.episode import Data, Episode
 from metalib.fast.fallback import explained
+from metalib.fast.private import call
 from metalib.functional import Params, dot, relative_error
 from metalib.learner import Learner, choose_map, meta_gradient
 
@@ -109,7 +110,7 @@ def double_backward(learner: Learner, episode: Episode) -> Params:
     total = {k: torch.zeros_like(p) for k, p in params.items()}
     for t in range(episode.tasks):
         with explained():
-            grads = torch.autograd.grad(learner(episode.task(t)), list(params.values()), allow_unused=True)
+            grads = torch.autograd.grad(call(learner, {}, episode.task(t)), list(params.values()), allow_unused=True)
         for k, g in zip(params, grads):
             total[k] += 0 if g is None else g / episode.tasks
     return total
@@ -132,7 +133,7 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
             for k, p in theta.items():
                 p.copy_(start[k] + h * v[k])
         torch.manual_seed(0)
-        return sum(float(learner(episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
+        return sum(float(call(learner, {}, episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
 
     apart, size, enough = 0.0, 0.0, 0.1 * TOLERANCE[smooth]
     for _ in range(DIRECTIONS):
@@ -158,7 +159,7 @@ def _meta_gradient(learner: Learner, episode: Episode, how: str, map: str) -> Pa
         if how == map or how == "loop":
             raise
         return None
-    return {k: p.grad for k, p in learner.named_parameters() if p.requires_grad}
+    return {k: p.grad.clone() for k, p in learner.named_parameters() if p.requires_grad}  # .backward() adds to p.grad
 
 
 def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
@@ -178,7 +179,7 @@ def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     with torch.no_grad():
         for p in learner.parameters():
             p.add_(shake * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.device))
-    loss = learner(episode.task(0))  # of a copy that still uses the original's weights: those would be held fixed
+    loss = call(learner, {}, episode.task(0))  # what it still takes from the original would be held fixed
     reached = torch.autograd.grad(loss, list(theirs.values()), allow_unused=True) if loss.requires_grad else ()
     for k, g_k in zip(theirs, reached):
         if g_k is not None:
