@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from warnings import warn
 
@@ -14,14 +15,14 @@ import torch
 
 from metalib.episode import Episode
 from metalib.functional import derived, seeded
-from metalib.judging.evaluate import meta_test
+from metalib.judging.evaluate import Score, meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
 from metalib.tasks import Tasks
-from metalib.training.config import TrainConfig, check
-from metalib.training.distributed import average, on_rank_zero, rank, share
+from metalib.training.config import TrainConfig, check, settings
+from metalib.training.distributed import agree, average, on_rank_zero, rank, share
 from metalib.training.history import History
-from metalib.training.identity import describe, moved
+from metalib.training.identity import describe
 from metalib.training.log import Log
 from metalib.training.randomness import own_randomness
 from metalib.training.resume import begin, keep, restore
@@ -40,9 +41,13 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     With `checkpoint=`, the state is written before anything that may fail, validation included, and the next call goes
     on from there, bit for bit; what was not yet validated is then. The file belongs to a learner, its network, the
     tasks and the settings: another run is refused, with the names of what differs. `iterations` is not among them, so a
-    run can be extended. (With schedule="cosine" the rates of what is left follow the cosine over the new number, and a
-    warning says so: the result is not that of one run of that length.) What a network draws for itself, as dropout
-    does, comes from a stream of its own in each meta-iteration; the caller's global generator is left alone.
+    run can be extended. (What was validated at its earlier end stays a candidate. With schedule="cosine" the rates of
+    what is left follow the cosine over the new number, and a warning says so: the result is not that of one run of that
+    length.) How a run is validated may change until the first validation.
+
+    What a network or the tasks draw from the global generators of PyTorch, NumPy or Python, as dropout does, comes from
+    a stream of its own in each meta-iteration; the caller's generators are left alone. What objects of your own
+    remember is not in the file: a warning says so where they have changed.
 
     Inside `process_group()` every process calls it and takes its share of each meta-batch: the same run as one process
     computes, up to the order of a sum and to dropout's draws, so it may be resumed by another number of processes.
@@ -50,24 +55,27 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     same History.
 
     Raises:
-        ValueError: a setting out of range, or a checkpoint of another run.
+        ValueError: a setting out of range, nothing to train, or a checkpoint of another run.
         FloatingPointError: the meta-loss, its gradient or the stepped weights are not finite. The learner keeps the
             weights from before, and so does the checkpoint.
-        KeyboardInterrupt: (also for SIGTERM) passed on after the training state was written.
+        KeyboardInterrupt: (also for SIGTERM and SIGHUP) passed on after the training state was written.
     """
     check(config)
-    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=config.lr)
+    agree({"iterations": config.iterations, "val_tasks": "none" if val_tasks is None else "given", **settings(config)})
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError(f"{type(learner).__name__} has nothing to train: no parameter of it requires a gradient")
+    optimizer = torch.optim.Adam(trained, lr=config.lr)
     generator, log = seeded(derived(config.seed, "train")), Log()
     parts = {"learner": learner, "tasks": tasks, "val_tasks": val_tasks}
+    on_rank_zero(_rehearse, learner, val_tasks, config)
     state = on_rank_zero(begin, config, parts, optimizer, generator, log)
     best, history = restore(state, config, learner, optimizer, generator)
-    run, first = state["run"], describe(parts, contents=False)
+    first = describe(parts, contents=False)
 
     def written() -> None:
-        if config.checkpoint:
-            log.flush()
-            seen = {**run, "state": sorted({*run["state"], *moved(first, describe(parts, contents=False))})}
-            on_rank_zero(keep, config, seen, learner, optimizer, generator, history, best)
+        log.flush()
+        on_rank_zero(keep, config, state["run"], parts, first, optimizer, generator, history, best)
 
     device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
     with (contextlib.closing(log), deferred_interrupt() as interrupted,
@@ -161,13 +169,26 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
     return norm
 
 
+def _rehearse(learner: Learner, val_tasks: Tasks | None, config: TrainConfig) -> None:
+    """One validation task before a run begins: a metric, or tasks, that do not fit must not wait for the end to say so.
+
+    It comes before the checkpoint, which would belong to a run that cannot be.
+    """
+    if val_tasks is not None and not (config.checkpoint and Path(config.checkpoint).exists()):
+        _score(learner, val_tasks, config, 1, "rehearsal")
+
+
+def _score(learner: Learner, val_tasks: Tasks, config: TrainConfig, episodes: int, name: str) -> Score:
+    with own_randomness(derived(config.seed, name), device_of(learner)):
+        return meta_test(learner, val_tasks, episodes, seed=derived(config.seed, "val"), metric=config.metric,
+                         map=config.map)
+
+
 def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
               best: dict[str, Any] | None, log: Log) -> dict[str, Any] | None:
     """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
     iteration = len(history.losses)
-    with own_randomness(derived(config.seed, f"validation {iteration}"), device_of(learner)):
-        score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"),
-                          metric=config.metric, map=config.map)
+    score = _score(learner, val_tasks, config, config.val_episodes, f"validation {iteration}")
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
     merit = score.mean if score.metric == "accuracy" else -score.mean
