@@ -18,6 +18,7 @@ from metalib.training.config import TrainConfig, settings
 from metalib.training.history import History
 from metalib.training.identity import describe, differences, moved, within
 from metalib.training.log import Log
+from metalib.training.validation import rehearse
 
 VALIDATION = ("val_tasks", "TrainConfig.val_every", "TrainConfig.val_episodes", "TrainConfig.metric")
 
@@ -36,6 +37,8 @@ def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Opt
     if config.checkpoint:
         run["is"] = describe({**parts, **{f"TrainConfig.{k}": v for k, v in settings(config).items()}})
     state = _state(run, parts["learner"], optimizer, generator, History(), None)
+    if not config.checkpoint or not Path(config.checkpoint).exists():
+        rehearse(parts["learner"], parts["val_tasks"], config)
     if config.checkpoint and (Path(config.checkpoint).exists() or not _begun(state, config.checkpoint)):
         state = checkpoint.read(config.checkpoint)
         _recognise(state, run["is"], config)

@@ -7,15 +7,11 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-from warnings import warn
 
 import torch
 
 from metalib.episode import Episode
 from metalib.functional import derived, seeded
-from metalib.judging.evaluate import Score, meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
 from metalib.tasks import Tasks
@@ -27,6 +23,7 @@ from metalib.training.log import Log
 from metalib.training.randomness import own_randomness
 from metalib.training.resume import begin, keep, restore
 from metalib.training.signals import deferred_interrupt
+from metalib.training.validation import due, validate
 
 
 def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
@@ -68,7 +65,6 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     optimizer = torch.optim.Adam(trained, lr=config.lr)
     generator, log = seeded(derived(config.seed, "train")), Log()
     parts = {"learner": learner, "tasks": tasks, "val_tasks": val_tasks}
-    on_rank_zero(_rehearse, learner, val_tasks, config)
     state = on_rank_zero(begin, config, parts, optimizer, generator, log)
     best, history = restore(state, config, learner, optimizer, generator)
     first = describe(parts, contents=False)
@@ -83,20 +79,19 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
         while True:
             i = len(history.losses)
             validated = bool(history.validations) and history.validations[-1][0] == i
-            if _validates(config, val_tasks, i) and not validated and (i == config.iterations or not stop):
-                best = on_rank_zero(_validate, learner, val_tasks, config, history, best, log)
+            if due(config, val_tasks, i) and not validated and (i == config.iterations or not stop):
+                best = on_rank_zero(validate, learner, val_tasks, config, history, best, log)
                 written()
             if i == config.iterations or stop:
                 break
-            with own_randomness(derived(config.seed, f"draws/{i}"), device):
-                episodes = share(tasks.sample(config.meta_batch, generator=generator)).to(device)
+            episodes = share(_drawn(tasks, config, i, generator, device)).to(device)
             loss, threads = _gradient(learner, episodes, config, i, threads)
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
             history.losses.append(loss)
             history.seconds, i = time.perf_counter() - began, i + 1
             log.step(i, loss, norm, optimizer.param_groups[0]["lr"], history.seconds)
-            if i % config.checkpoint_every == 0 or i == config.iterations or stop or _validates(config, val_tasks, i):
+            if i % config.checkpoint_every == 0 or i == config.iterations or stop or due(config, val_tasks, i):
                 written()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update()
@@ -117,13 +112,14 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
 def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
     """The meta-batches that `meta_train(learner, tasks, config)` draws, in order: what `audit` compares a test with."""
     generator = seeded(derived(config.seed, "train"))
-    return (tasks.sample(config.meta_batch, generator=generator) for _ in range(config.iterations))
+    for i in range(config.iterations):
+        yield _drawn(tasks, config, i, generator, torch.device("cpu"))
 
 
-def _validates(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
-    """Whether the weights after i meta-iterations are to be validated."""
-    every = config.val_every
-    return val_tasks is not None and i > 0 and (i == config.iterations or (every > 0 and i % every == 0))
+def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator, device: torch.device) -> Episode:
+    """The meta-batch of meta-iteration i, what the tasks draw for themselves included."""
+    with own_randomness(derived(config.seed, f"draws/{i}"), device):
+        return tasks.sample(config.meta_batch, generator=generator)
 
 
 def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
@@ -167,34 +163,3 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
                                  "the learner keeps the weights from before. Lower lr. In float16 Adam's epsilon, "
                                  '1e-8, is 0: train in float32, with precision="bf16" for speed')
     return norm
-
-
-def _rehearse(learner: Learner, val_tasks: Tasks | None, config: TrainConfig) -> None:
-    """One validation task before a run begins: a metric, or tasks, that do not fit must not wait for the end to say so.
-
-    It comes before the checkpoint, which would belong to a run that cannot be.
-    """
-    if val_tasks is not None and not (config.checkpoint and Path(config.checkpoint).exists()):
-        _score(learner, val_tasks, config, 1, "rehearsal")
-
-
-def _score(learner: Learner, val_tasks: Tasks, config: TrainConfig, episodes: int, name: str) -> Score:
-    with own_randomness(derived(config.seed, name), device_of(learner)):
-        return meta_test(learner, val_tasks, episodes, seed=derived(config.seed, "val"), metric=config.metric,
-                         map=config.map)
-
-
-def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
-              best: dict[str, Any] | None, log: Log) -> dict[str, Any] | None:
-    """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
-    iteration = len(history.losses)
-    score = _score(learner, val_tasks, config, config.val_episodes, f"validation {iteration}")
-    history.validations.append((iteration, score.mean, score.ci95))
-    log.validation(iteration, score)
-    merit = score.mean if score.metric == "accuracy" else -score.mean
-    if not math.isfinite(merit):
-        warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
-             stacklevel=2)
-    if not math.isfinite(merit) or (best is not None and merit <= best["merit"]):
-        return best
-    return {"merit": merit, "iteration": iteration, "weights": {k: v.clone() for k, v in learner.state_dict().items()}}
