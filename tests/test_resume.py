@@ -324,6 +324,8 @@ def test_a_description_is_plain_names_everything_and_ends():
     assert flat["box"] == "Box" and flat["box.this[3]"] == 0.5 and flat["f"] == "len" and flat["none"] is None
     assert differences({"a": 1, "b": math.nan, "c": 0}, {"a": 1.0, "b": math.nan, "d": None}) == [
         "c: 0 in the checkpoint, nothing now", "d: nothing in the checkpoint, None now"]
+    assert differences({"a": None, "b.c": 1}, {"a": "Sinusoids", "a.shot": 5, "a.phase[0]": 0, "b.c": 2}) == [
+        "a: None in the checkpoint, 'Sinusoids' now", "b.c: 1 in the checkpoint, 2 now"]  # the other one is in sight
 
 
 def test_a_file_that_is_no_checkpoint_of_a_run_is_told_so(tmp_path):

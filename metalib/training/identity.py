@@ -38,7 +38,8 @@ def describe(parts: dict[str, Any], *, contents: bool = True) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], *, ignore: Iterable[str] = ()) -> list[str]:
-    """What differs, in words: ["learner.inner_lr: 0.1 in the checkpoint, 0.4 now", ...].
+    """What differs, in words: ["learner.inner_lr: 0.1 in the checkpoint, 0.4 now", ...]; of an object that is another
+    one, or was not there, that alone.
 
     Args:
         then, now: two descriptions.
@@ -48,8 +49,10 @@ def differences(then: dict[str, Any], now: dict[str, Any], *, ignore: Iterable[s
         return repr(side[name]) if name in side else "nothing"
 
     passed = within(then | now, ignore)
-    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in then | now
-            if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))]
+    wrong = {k: None for k in then | now
+             if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))}
+    held = {k for k in wrong for i, c in enumerate(k) if c in ".[" and k[:i] in wrong}
+    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in wrong if k not in held]
 
 
 def within(description: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
