@@ -1,6 +1,6 @@
 """How far a float32 meta-gradient is from the float64 one: metalib's conv4 beside PyTorch's own layers.
 
-    python -m bench.float32                    # about 6 minutes on one processor; --seeds 3 for a look
+    OMP_NUM_THREADS=1 python -m bench.float32 --force    # about 6 minutes; --seeds 3 for a look, --resume runs/float32
 
 A float64 test sees whether a formula is right, not how its sums are taken. So here the same second-order gradient of
 one task (glyphs, 64 channels, random weights) is computed in float32 by metalib, and by PyTorch's layers in both memory
@@ -23,7 +23,7 @@ from torch import nn
 
 from bench.rows import Row, draw, error, metalib_net, reference, standard_net, start
 from metalib import MAML, Episode, meta_gradient
-from recipes.record import Stopwatch, write
+from recipes.record import Work, options
 
 CASES = {
     "5-way": Row(way=5, tasks=1),
@@ -40,15 +40,15 @@ CASES = {
 def main() -> None:
     args = parse()
     torch.set_num_threads(1)
-    watch, results = Stopwatch(), {}
+    work, results = Work("float32", args), {}
     for name in args.cases:
-        found = [errors(CASES[name], seed) for seed in range(args.seeds)]
+        found = work.part(name, lambda: [errors(CASES[name], seed) for seed in range(args.seeds)])  # noqa: B023
         all_of = {who: [f[who] for f in found] for who in found[0]}
         medians = {who: median(values) for who, values in all_of.items()}
         results[name] = {**CASES[name].settings(), "bar": bar(all_of["PyTorch"]), "median": medians, "errors": all_of}
         print(f"{name:22}" + ", ".join(f"{who} {value:.1e}" for who, value in medians.items())
               + ("" if medians["metalib"] <= results[name]["bar"] else ": ABOVE THE BAR"), flush=True)
-    write("float32", {"seeds": args.seeds, **watch.read(), "cases": results})
+    work.write({"seeds": args.seeds, **work.spent(), "cases": results})
 
 
 def errors(row: Row, seed: int, map: str = "auto") -> dict[str, float]:
@@ -83,6 +83,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--seeds", type=int, default=12)
+    options(parser)
     return parser.parse_args()
 
 

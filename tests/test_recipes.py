@@ -16,7 +16,7 @@ from conftest import ROOT
 from recipes import record
 from tools import records
 
-BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "gpu": ["--device", "cpu", "--tiny"]}
+BENCHES = {"__main__": ["--rows", "ProtoNet"], "ways": [], "float32": [], "gpu": ["--device", "cpu", "--tiny"]}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def no_work(monkeypatch):
     return work
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in records.RECIPES.items() if not recipe.timed])
+@pytest.mark.parametrize("name", [n for n, recipe in records.RECIPES.items() if recipe.command.startswith("recipes/")])
 def test_a_recipe_refuses_to_replace_a_record_before_any_work(name, elsewhere, monkeypatch, no_work, one_thread):
     script, *options = records.RECIPES[name].command.split()
     file = elsewhere / "results" / f"{records.RECIPES[name].record}.json"
@@ -64,7 +64,7 @@ def test_a_benchmark_refuses_too(name, elsewhere, monkeypatch, no_work, one_thre
     monkeypatch.setattr(subprocess, "Popen", no_work)
     (elsewhere / "results").mkdir()
     slug = "gpu-" + "-".join(record.device_name().lower().replace(",", "").replace("_", "-").split())
-    for file in ("bench-cpu", "ways", slug):
+    for file in ("bench-cpu", "ways", "float32", slug):
         (elsewhere / "results" / f"{file}.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"results/[\w-]+\.json exists, .*--force replaces"):
         start(monkeypatch, elsewhere, f"bench/{name}.py", *BENCHES[name])

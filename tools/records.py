@@ -56,6 +56,7 @@ RECIPES = {
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
+    "float32": Recipe("-m bench.float32", "float32"),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
                              "omniglot-protonet-20w1s"),
     "protonet-5w1s": Recipe(omniglot("protonet --way 5 --shot 1"), "omniglot-protonet-5w1s"),
