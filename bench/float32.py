@@ -57,7 +57,7 @@ def main() -> None:
     kinks = {}
     for name, parts in KINKS.items():
         kinks[name] = work.part(name, lambda: [of_layers(parts, seed) for seed in range(args.seeds)])  # noqa: B023
-        print(f"{name:22}" + " ".join(f"{e:.0e}" for e in sorted(kinks[name])), flush=True)
+        print(f"{name:28}" + " ".join(f"{e:.0e}" for e in sorted(kinks[name])), flush=True)
     work.write({"seeds": args.seeds, **work.spent(), "cases": results, "kinks": kinks})
 
 
