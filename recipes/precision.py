@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/precision.py --force    # replaces what is there; --resume runs/precision continues
 
-Needs no network, results/checkpoints/glyphs-maml.pt and about five CPU-minutes. Writes results/precision.json, from
+Needs no network, results/checkpoints/glyphs-maml.pt and about two CPU-minutes. Writes results/precision.json, from
 which chapter 6 draws.
 
 Every number is a cosine between the exact meta-gradient (float64) of one task and that of float32 with the factors of

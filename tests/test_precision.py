@@ -1,12 +1,15 @@
 """Precision is set for the length of a meta-step and put back; rounding is emulated where low precision would round."""
 
+import json
 import subprocess
 import sys
+from statistics import median
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import ROOT
 from metalib.fast.rounded import Rounded
 
 SCRIPT = """
@@ -90,3 +93,32 @@ def test_rounding_nothing_is_an_error(nothing):
         nothing()
     with pytest.raises(KeyError), Rounded(7):
         raise KeyError  # not hidden by the other
+
+
+# ---------------------------------------------------------------- what chapter 6 says of results/precision.json
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((ROOT / "results" / "precision.json").read_text(encoding="utf-8"))
+
+
+def test_the_record_is_that_of_twelve_pairs_and_of_what_the_page_prints(record):
+    assert record["command"].removesuffix(" --force") == "python recipes/precision.py" and record["pairs"] >= 12
+    assert record["bits"] == [4, 7, 10, 13, 23] and record["rates"] == [0.4, 0.1, 0.02, 0.001]
+    curves = [rows for by_steps in record["curves"].values() for rows in by_steps.values()]
+    assert all(len(rows) == record["pairs"] and {len(row) for row in rows} == {6} for rows in curves)
+
+
+def test_untrained_networks_lose_the_direction_with_five_steps_and_the_trained_one_keeps_it(record):
+    at = {name: {J: median(row[record["bits"].index(7)] for row in rows) for J, rows in by_steps.items()}
+          for name, by_steps in record["curves"].items()}
+    assert at["untrained"]["1"] >= 0.9 and at["untrained"]["5"] <= 0.7
+    assert at["trained"]["1"] >= 0.9 and at["trained"]["5"] >= 0.9
+    assert min(row[-2] for row in record["curves"]["untrained"]["5"]) < 0.9, "float32 jumps too, says the page"
+
+
+def test_it_takes_a_kink_and_a_large_rate(record):
+    kinks = {name: {float(a): median(c) for a, c in by_rate.items()} for name, by_rate in record["kinks"].items()}
+    smooth = kinks.pop("softplus, average pooling")
+    assert min(smooth.values()) >= 0.95 and len(kinks) == 3
+    assert all(by_rate[0.4] <= 0.8 and by_rate[0.1] <= 0.8 and by_rate[0.001] >= 0.98 for by_rate in kinks.values())

@@ -14,7 +14,8 @@ They change no formula: tests/test_gradients.py compares them with the plain blo
 the order of sums, and a float64 test is blind to how a float32 sum over 235,000 values is taken. So
 tests/test_float32.py compares float32 gradients with float64 ones, beside PyTorch's own layers: results/float32.json.
 What remains is what float32 costs any network: rounding of about 1e-6, and now and then a ReLU or a maximum so close to
-its kink that rounding decides it, which moves a gradient by 1e-5 to 1e-3, ours and PyTorch's alike.
+its kink that rounding decides it, which moves a gradient by 1e-5 to 1e-3 in one inner step and by more in several, ours
+and PyTorch's alike: without kinks nothing moves (`kinks` in the same record).
 """
 
 from __future__ import annotations
