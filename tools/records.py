@@ -57,6 +57,7 @@ RECIPES = {
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
     "float32": Recipe("-m bench.float32", "float32"),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
+    "float32": Recipe("-m bench.float32", "float32"),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
                              "omniglot-protonet-20w1s"),
     "protonet-5w1s": Recipe(omniglot("protonet --way 5 --shot 1"), "omniglot-protonet-5w1s"),
