@@ -55,7 +55,6 @@ RECIPES = {
     "honest": Recipe("recipes/honest.py", "honest"),
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
-    "float32": Recipe("-m bench.float32", "float32"),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
     "float32": Recipe("-m bench.float32", "float32"),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
