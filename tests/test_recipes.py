@@ -88,6 +88,18 @@ def test_every_file_that_is_in_the_way_is_named(elsewhere):
     record.Work("another", arguments(), record.checkpoint("another"))
 
 
+def test_of_two_runs_with_one_name_the_later_one_replaces_nothing(elsewhere, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(elsewhere / "recipes" / "x.py")])
+    learners = {record.checkpoint("x"): metalib.ProtoNet(metalib.conv4(channels=8))}
+    first, second, forced = (record.Work("x", arguments(force=force)) for force in (False, False, True))
+    first.write({"value": 1}, learners)
+    late = second.write({"value": 2}, learners)
+    assert json.loads((elsewhere / "results" / "x.json").read_text())["value"] == 1
+    assert json.loads(late.read_text())["value"] == 2 and late.stem == f"x-{os.getpid()}"
+    assert record.checkpoint(late.stem).exists() and "came while this ran" in capsys.readouterr().out
+    assert forced.write({"value": 3}, learners).name == "x.json"
+
+
 # --- nothing is lost ---------------------------------------------------------------------------------------
 
 def test_finished_parts_survive_and_the_folder_is_made(elsewhere, monkeypatch):

@@ -1,5 +1,8 @@
 """One seed, three independent streams: what training draws, what it validates on, and what a test draws."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +26,15 @@ from metalib.functional import derived
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WAVES = Sinusoids(3, 3)
+
+
+class Wandering(Sinusoids):
+    """Tasks with an augmentation that draws from the global generators."""
+
+    def sample(self, n, *, generator):
+        episode = super().sample(n, generator=generator)
+        episode.support.y.add_(torch.randn(()).double() + random.random() + np.random.rand())  # noqa: NPY002
+        return episode
 
 
 class Remembering:
@@ -65,20 +77,20 @@ def test_the_leak_is_seen_where_there_is_one(tasks, seed):
     assert shared_episodes(tasks, naive(tasks, 40, 1, seed), episodes=100, seed=seed) == 40
 
 
-def test_training_episodes_are_those_that_training_drew():
-    tasks = Remembering(WAVES)
+@pytest.mark.parametrize("waves", [WAVES, Wandering(3, 3)])
+def test_training_episodes_are_those_that_training_drew(waves):
+    tasks = Remembering(waves)
     config = TrainConfig(iterations=5, meta_batch=3, seed=2)
     meta_train(MAML(mlp(1, [4], 1).double(), 0.01), tasks, config)
-    again = list(training_episodes(WAVES, config))
-    assert len(again) == 5 and all(torch.equal(a.query.y, b.query.y) for a, b in zip(again, tasks.drawn))
+    again = list(training_episodes(waves, config))
+    assert len(again) == 5 and all(torch.equal(a.support.y, b.support.y) for a, b in zip(again, tasks.drawn))
 
 
 def test_validation_draws_from_its_own_stream():
     tasks = Remembering(WAVES)
     config = TrainConfig(iterations=2, meta_batch=1, val_episodes=40, seed=0)
-    meta_train(MAML(mlp(1, [4], 1).double(), 0.01), WAVES, config, tasks)
-    drawn = tasks.drawn[1:]  # the first tries whether the tasks can be scored, before the work
-    assert len(drawn) == 40 and shared_episodes(WAVES, drawn, episodes=40, seed=0) == 0
+    meta_train(MAML(mlp(1, [4], 1).double(), 0.01), WAVES, config, tasks)  # a rehearsal of one task, and 40
+    assert len(tasks.drawn) == 41 and shared_episodes(WAVES, tasks.drawn, episodes=40, seed=0) == 0
     assert shared_episodes(WAVES, training_episodes(WAVES, config), episodes=40, seed=derived(0, "val")) == 0
 
 
