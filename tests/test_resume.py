@@ -31,6 +31,7 @@ from metalib import (
     mlp,
     save,
     seeded,
+    training_episodes,
 )
 from metalib.training import checkpoint
 from metalib.training import validation as module
@@ -472,12 +473,17 @@ def test_dropout_draws_anew_in_each_iteration_and_with_each_seed(tmp_path):
     assert len(set(drawn)) == len(drawn) == 24
 
 
-def test_training_leaves_the_callers_generator_alone(tmp_path):
-    learner = MAML(droppy(0.5), 0.01)
+def test_training_leaves_the_callers_generators_alone(tmp_path):
+    learner, settings = MAML(droppy(0.5), 0.01), config(tmp_path, map="loop")
     torch.manual_seed(5)
-    before = torch.get_rng_state()
-    meta_train(learner, WAVES, config(tmp_path, map="loop"), WAVES)
-    assert torch.equal(torch.get_rng_state(), before)
+    np.random.normal()  # noqa: NPY002 (the second half of the pair is a part of the state)
+    before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    meta_train(learner, WAVES, settings, Jittering())
+    with pytest.raises(Stopped):
+        meta_train(learner, Jittering(2), config(tmp_path, checkpoint=None), WAVES)
+    next(training_episodes(Jittering(), settings))
+    after = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
 
 # --- nothing is lost ---------------------------------------------------------------------------------------

@@ -48,11 +48,7 @@ def differences(then: dict[str, Any], now: dict[str, Any], *, ignore: Iterable[s
     def show(side: dict[str, Any], name: str) -> str:
         return repr(side[name]) if name in side else "nothing"
 
-    passed = within(then | now, ignore)
-    wrong = {k: None for k in then | now
-             if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))}
-    held = {k for k in wrong for i, c in enumerate(k) if c in ".[" and k[:i] in wrong}
-    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in wrong if k not in held]
+    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in _differing(then, now, ignore)]
 
 
 def within(description: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -62,7 +58,15 @@ def within(description: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     """The attributes that differ between two descriptions of the same objects: their state, not their settings."""
-    return {line.split(": ")[0].split("[")[0] for line in differences(before, after)}
+    return {k.split("[")[0] for k in _differing(before, after)}
+
+
+def _differing(then: dict[str, Any], now: dict[str, Any], ignore: Iterable[str] = ()) -> list[str]:
+    """The names whose values differ, without those that a name which differs holds."""
+    passed = within(then | now, ignore)
+    wrong = {k: None for k in then | now
+             if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))}
+    return [k for k in wrong if not any(k[:i] in wrong for i, c in enumerate(k) if c in ".[")]
 
 
 def _walk(x: Any, name: str, contents: bool, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:

@@ -128,7 +128,7 @@ def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) 
 def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:
     """A warning where the objects given now stand elsewhere than those that were trained with, whose state no file has.
     """
-    if wrong := differences(run.get("stood", {}), within(now, run["state"])):
+    if "stood" in run and (wrong := differences(run["stood"], within(now, run["state"]))):
         warn(f"{config.checkpoint} has no state of your own objects, and they had changed: {'; '.join(wrong[:6])}. If "
              "what they do depends on it (a curriculum, a generator of their own), set it before meta_train: this is "
              "not the run that was interrupted", stacklevel=2)

@@ -21,7 +21,7 @@ from metalib.training.distributed import agree, average, on_rank_zero, rank, sha
 from metalib.training.history import History
 from metalib.training.identity import describe
 from metalib.training.log import Log
-from metalib.training.randomness import own_randomness
+from metalib.training.randomness import callers_randomness, own_randomness
 from metalib.training.resume import begin, keep, restore
 from metalib.training.signals import deferred_interrupt
 from metalib.training.validation import due, validate
@@ -75,7 +75,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
         on_rank_zero(keep, config, state["run"], parts, first, optimizer, generator, history, best)
 
     device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
-    with (contextlib.closing(log), deferred_interrupt() as interrupted,
+    with (contextlib.closing(log), callers_randomness(), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while True:
             i = len(history.losses)
@@ -114,7 +114,9 @@ def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
     """The meta-batches that `meta_train(learner, tasks, config)` draws, in order: what `audit` compares a test with."""
     generator = seeded(derived(config.seed, "train"))
     for i in range(config.iterations):
-        yield _drawn(tasks, config, i, generator, torch.device("cpu"))
+        with callers_randomness():
+            episodes = _drawn(tasks, config, i, generator, torch.device("cpu"))
+        yield episodes
 
 
 def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator, device: torch.device) -> Episode:
@@ -134,7 +136,7 @@ def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
     with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
         loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
                                    precision=config.precision, compile=config.compile))
-        if threads is None and drawn() and torch.get_num_threads() > 1:
+        if threads is None and torch.get_num_threads() > 1 and drawn():
             return _gradient(learner, episodes, config, i, 1)
     return loss, threads
 

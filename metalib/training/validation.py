@@ -14,7 +14,7 @@ from metalib.tasks import Tasks
 from metalib.training.config import TrainConfig
 from metalib.training.history import History
 from metalib.training.log import Log
-from metalib.training.randomness import own_randomness
+from metalib.training.randomness import callers_randomness, own_randomness
 
 
 def due(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
@@ -26,7 +26,8 @@ def due(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
 def rehearse(learner: Learner, val_tasks: Tasks | None, config: TrainConfig) -> None:
     """Score one validation task before the work: a metric, or tasks, that do not fit must not wait for the end."""
     if val_tasks is not None:
-        _score(learner, val_tasks, config, 1, "rehearsal")
+        with callers_randomness():
+            _score(learner, val_tasks, config, 1, "rehearsal")
 
 
 def validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
