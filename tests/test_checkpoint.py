@@ -449,7 +449,7 @@ except OSError as error:
 def test_a_full_disk_is_called_so_with_the_name_of_the_file(tmp_path):
     path = tmp_path / "run.pt"
     files.write({"weights": {"w": torch.ones(3)}}, path)
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, encoding="utf-8",
                           timeout=PATIENCE)
     assert f"cannot write {path} (" in done.stdout and "make room" in done.stdout, done.stderr
     assert torch.equal(files.read(path)["weights"]["w"], torch.ones(3))

@@ -43,7 +43,7 @@ except KeyError:
     "matmul.allow_tf32 = cudnn.allow_tf32 = True", "torch.backends.fp32_precision = 'tf32'",
     "cudnn.conv.fp32_precision = 'ieee'"])
 def test_arithmetic_works_after_any_switch_and_puts_it_back(used):
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(used)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT.format(used)], capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
 
 

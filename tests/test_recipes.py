@@ -331,7 +331,7 @@ def test_a_kill_reaches_the_recipe_and_the_next_start_continues(project):
             "records.ROOT = pathlib.Path.cwd(); records.RECIPES = {'a': records.Recipe('recipe.py a', 'a')}\n"
             "sys.exit(records.main())\n")
     command = [sys.executable, "-c", code, str(ROOT), "--since", "HEAD", "--runs", "runs", "--only", "a"]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
     while not (project / "began").exists() and process.poll() is None:
         time.sleep(0.01)
     process.terminate()

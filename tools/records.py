@@ -175,7 +175,7 @@ def make(name: str, recipe: Recipe, runs: Path, since: str) -> bool:
 
 def git(*arguments: str) -> str | None:
     """What git prints, or None if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     return done.stdout.strip() if done.returncode == 0 else None
 
 
