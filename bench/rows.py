@@ -70,12 +70,13 @@ def flops(row: Row, channels: int = 64, size: int = SIZE) -> int:
     return row.tasks * (support * row.steps * (twice if row.order == 2 else once) + query * once)
 
 
-def standard_net(row: Row, channels: int = 64) -> nn.Module:
+def standard_net(row: Row, channels: int = 64, activation: type[nn.Module] = nn.ReLU,
+                 pooling: type[nn.Module] = nn.MaxPool2d) -> nn.Module:
     """Conv4 of PyTorch's own layers, on batch statistics; or the sinusoids' multilayer perceptron."""
     if row.kind == "sine":
         return nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
     blocks = [nn.Sequential(nn.Conv2d(channels if i else 1, channels, 3, padding=1, bias=False),
-                            nn.BatchNorm2d(channels, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(2))
+                            nn.BatchNorm2d(channels, track_running_stats=False), activation(), pooling(2))
               for i in range(4)]
     head = [] if row.kind == "protonet" else [nn.Linear(channels, row.way)]
     return nn.Sequential(*blocks, nn.Flatten(), *head)

@@ -83,6 +83,8 @@ def check_episodes(episodes: Episode) -> None:
                              "classes, Data(x, y, way=N); for regression make the targets floats (y.float())")
         elif y.dtype == torch.bool:
             raise ValueError(f"{part}.y holds {y.dtype}: labels are integers (y.long())")
+    if len(query.y) == 0:
+        raise ValueError("the meta-batch holds no task: draw at least one, tasks.sample(n) with n >= 1")
     if query.y.shape[1] == 0:
         raise ValueError("the query is empty: a task needs at least one query example to be judged on")
     if support.way is not None:
@@ -114,6 +116,9 @@ def _check_labels(support: Tensor, query: Tensor, way: int) -> None:
 
 
 def _to(t: Tensor, *args: torch.device | torch.dtype | str) -> Tensor:
+    for a in args:
+        if isinstance(a, torch.dtype) and not a.is_floating_point:  # images in [0, 1] would all become 0
+            raise ValueError(f"Episode.to({a}): expected a device or a floating-point dtype")
     keep = not t.is_floating_point()
     return t.to(*(a for a in args if not (keep and isinstance(a, torch.dtype)))) if args else t
 

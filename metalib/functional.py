@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,15 +16,18 @@ Params = dict[str, Tensor]
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator with this seed: randomness is always explicit.
+    """A CPU generator with this seed, Python's integer or NumPy's: randomness is always explicit.
 
     Raises:
+        TypeError: no integer.
         ValueError: a seed outside 0 .. 2^32 - 1. PyTorch's CPU generator reads 32 bits of it, so that 2^32 would be 0
             again.
     """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed={seed!r}: expected an integer, 0 .. 2^32 - 1")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed}: expected 0 .. 2^32 - 1; the generator reads no more bits than those")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def derived(seed: int, purpose: str) -> int:
@@ -78,7 +82,10 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
             return gradient_and_value(f, params, *args, differentiable=False)
 
     def ask(leaves: Params) -> tuple[Params, Tensor]:
-        value = f(leaves, *args)
+        value = scalar(f(leaves, *args))
+        if not value.requires_grad:
+            raise RuntimeError("the loss does not require grad: none of the weights that are to move is in it, or a "
+                               ".detach(), an .item() or an integer stands between them")
         grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, materialize_grads=True)
         return dict(zip(leaves, grads, strict=True)), value
 
@@ -91,6 +98,18 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
         return ask(params)
     # A graph is what torch.func.grad is needed for; what it differentiates, once f has been, is a zero.
     return torch.func.grad(lambda p: (torch.zeros(()), ask(p)), has_aux=True)(params)[1]
+
+
+def scalar(loss: Any) -> Tensor:
+    """The loss of one task as a tensor without axes.
+
+    Raises:
+        ValueError: it is not one number. (The sum of a loss an example would be some other number.)
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        what = f"has shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"is a {type(loss).__name__}"
+        raise ValueError(f"the loss {what}, expected a tensor with one number a task: take its .mean()")
+    return loss.reshape(())
 
 
 def transformed() -> bool:
@@ -119,7 +138,14 @@ def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
 
     Returns:
         (N, D). A class without an example gets the zero vector.
+
+    Raises:
+        ValueError: the embeddings are something else.
     """
+    if not isinstance(z, Tensor) or z.ndim != 2:
+        what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
+        raise ValueError(f"embeddings {what}, expected a tensor (M, D): end the encoder with nn.Flatten(), or let it "
+                         "return the tensor alone")
     member = one_hot(y, way).to(z.dtype)  # (M, N)
     return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
 
@@ -143,8 +169,12 @@ def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy for integer targets, mean squared error for float targets.
 
     Raises:
-        ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake).
+        ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake), or the
+            predictions are no tensor.
     """
+    if not isinstance(prediction, Tensor):
+        raise ValueError(f"predictions are a {type(prediction).__name__}, not a tensor: return the tensor alone, or "
+                         "give the learner a loss= of your own")
     if not y.is_floating_point():
         return F.cross_entropy(prediction, y)
     if prediction.shape != y.shape:

@@ -12,11 +12,11 @@ from torch.func import vmap
 from metalib.arguments import Recorded
 from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.compiled import check_backend, compiled
-from metalib.fast.fallback import at_once_or_loop, draws
+from metalib.fast.fallback import at_once_or_loop, draws, remember_draws
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
 from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
-from metalib.functional import Params, default_loss, gradient_and_value, transformed
+from metalib.functional import Params, default_loss, gradient_and_value, scalar, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
@@ -104,8 +104,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         chunk: with "vmap", at most this many tasks at once, to bound the memory.
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
-            `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order). Layers that
-            drop out units run in one thread, whatever is asked, so that `torch.manual_seed` fixes what they drop.
+            `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order). A network
+            that draws random numbers, as dropout does, runs in one thread, so that `torch.manual_seed` fixes them.
         precision: "float32". "tf32" lets a CUDA GPU round the factors of its products to 10 bits; elsewhere it does
             nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a second-order gradient
             needs: chapter 6 measures how many.
@@ -116,8 +116,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         The mean meta-loss, a detached scalar.
 
     Raises:
-        ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, or the
-            episodes carry no task axis.
+        ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
+            episodes carry no task axis, the meta-loss is not one number, or nothing requires a gradient.
         RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
     """
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
@@ -134,19 +134,26 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
                            "training (adapt, predict and meta_test work there)")
     trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
+    if not trained:
+        raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
 
     def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
+            with arithmetic(precision, device), read_only(copy, weights=True):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
-        workers = threads if device == "cpu" and not draws(learner) else 1
+        workers = (threads or torch.get_num_threads()) if device == "cpu" and not draws(learner) else 1
+        stream = torch.get_rng_state()
         for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
             grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
             loss = loss + task_loss / episodes.tasks
+        if workers != 1 and not torch.equal(torch.get_rng_state(), stream):  # whoever came first drew first
+            torch.set_rng_state(stream)
+            remember_draws(learner)
+            return loop()
         return grads, loss
 
     def at_once() -> tuple[Params, Tensor]:
@@ -163,7 +170,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    with private(learner) as mine, read_only(mine):
+    with private(learner) as mine, read_only(mine, weights=True):
         return _mean_gradient(mine, theta, episodes, chunk)
 
 
@@ -176,7 +183,7 @@ def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: in
     leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
     grads = {k: torch.zeros_like(p) for k, p in theta.items()}
     for part in episodes.split(chunk or episodes.tasks):
-        losses = vmap(lambda episode: call(learner, leaves, episode), in_dims=(TASK_AXIS,))(part)
+        losses = vmap(lambda episode: scalar(call(learner, leaves, episode)), in_dims=(TASK_AXIS,))(part)
         loss = losses.sum() / episodes.tasks
         more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()

@@ -48,6 +48,17 @@ class Lines:
         self.close()
 
 
+def say(text: str) -> None:
+    """A line on stderr, where progress would show: what somebody who watches should know."""
+    if not _quiet():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _quiet() -> bool:
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else int(os.environ.get("RANK", 0))
+    return bool(os.environ.get("METALIB_QUIET")) or sys.stderr is None or rank != 0
+
+
 def progress(total: int, what: str, initial: int = 0) -> tqdm | Lines:
     """A progress bar for anything longer than a few seconds.
 
@@ -56,10 +67,9 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm | Lines:
     (METALIB_QUIET=1), because a widget in a stored notebook loads scripts from a CDN. Of several processes only rank 0
     shows one.
     """
-    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else int(os.environ.get("RANK", 0))
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     notebook = hasattr(shell, "kernel")  # a kernel that runs, not one that was merely imported, as pytest's plugin does
-    quiet = bool(os.environ.get("METALIB_QUIET")) or sys.stderr is None or rank != 0
+    quiet = _quiet()
     if not quiet and not notebook and not sys.stderr.isatty():
         return Lines(total, what, initial)
     bar = tqdm  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns where it is not)

@@ -2,14 +2,14 @@
 
     OMP_NUM_THREADS=1 python recipes/precision.py --force    # replaces what is there; --resume runs/precision continues
 
-Needs no network, results/checkpoints/glyphs-maml.pt and about five CPU-minutes. Writes results/precision.json, from
+Needs no network, results/checkpoints/glyphs-maml.pt and about two CPU-minutes. Writes results/precision.json, from
 which chapter 6 draws.
 
-Every number is a cosine between the exact meta-gradient (float64) of one task and the same with the factors of all
-products rounded (`metalib.fast.rounded.Rounded`), or computed under bfloat16 autocast, over pairs of a network and a
-task. Part 1: `conv4` as metalib ships it, untrained, and trained on glyphs, by J and bits. Part 2: five inner steps at
-7 bits, by inner rate, for a plain Conv4 whose kinks are taken away one after the other (ReLU -> softplus, max-pooling
--> average pooling), everything else equal: the intervention that tells kinks from the rate.
+Every number is a cosine between the exact meta-gradient (float64) of one task and that of float32 with the factors of
+its products rounded (`metalib.fast.rounded.Rounded`), or under bfloat16 autocast, over pairs of a network and a task.
+Part 1: `conv4` as metalib ships it, untrained, and trained on glyphs, by J and bits. Part 2: five inner steps at 7
+bits, by inner rate, for a plain Conv4 whose kinks are taken away one after the other (ReLU -> softplus, max-pooling ->
+average pooling), everything else equal: the intervention that tells kinks from the rate.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     for name, (make, bank) in nets.items():
         for J in STEPS:
             found = work.part(f"{name} {J}", lambda: [  # noqa: B023 (used at once)
-                [*rounded(MAML(net(), 0.4, J).double(), task, BITS), autocast(MAML(net(), 0.4, J), task)]  # noqa: B023
+                [*rounded(MAML(net(), 0.4, J), task, BITS), autocast(MAML(net(), 0.4, J), task)]  # noqa: B023
                 for net, task in pairs(make, bank, args.pairs)])  # noqa: B023
             curves.setdefault(name, {})[str(J)] = found
             print(name, f"J = {J}", medians(found), flush=True)
@@ -53,7 +53,7 @@ def main() -> None:
     for name, parts in KINKS.items():
         for alpha in RATES:
             found = work.part(f"{name} {alpha}", lambda: [  # noqa: B023
-                rounded(MAML(net(), alpha, 5).double(), task, (7,))[0]  # noqa: B023
+                rounded(MAML(net(), alpha, 5), task, (7,))[0]  # noqa: B023
                 for net, task in pairs(lambda: plain(*parts), images.split("train"), args.pairs)])  # noqa: B023
             kinks.setdefault(name, {})[str(alpha)] = found
             print(name, f"alpha = {alpha}", medians([[x] for x in found]), flush=True)
@@ -91,17 +91,21 @@ def gradient(learner: MAML, task: Episode, **options: object) -> Tensor:
 
 def rounded(learner: MAML, task: Episode, bits: tuple[int, ...]) -> list[float]:
     """Cosines of the meta-gradient of rounded factors with the exact one."""
-    exact, found = gradient(learner, task), []
+    exact, found = gradient(learner.double(), task), []
     for b in bits:
         with Rounded(b):
-            found.append(round(float(F.cosine_similarity(gradient(learner, task), exact, dim=0)), 4))
+            found.append(cosine(gradient(learner.float(), task.to(torch.float32)), exact))
     return found
 
 
 def autocast(learner: MAML, task: Episode) -> float:
-    """The same of precision="bf16", run for real in float32 with autocast."""
-    coarse = gradient(learner.float(), task.to(torch.float32), precision="bf16")
-    return round(float(F.cosine_similarity(coarse, gradient(learner.double(), task), dim=0)), 4)
+    """The same of precision="bf16", run for real: float32 with autocast."""
+    exact = gradient(learner.double(), task)
+    return cosine(gradient(learner.float(), task.to(torch.float32), precision="bf16"), exact)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return round(float(F.cosine_similarity(a, b, dim=0)), 4)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Work:
 
     def __init__(self, name: str, args: argparse.Namespace, *others: Path) -> None:
         claim(name, args.force, *others)
-        self.name, self.file, self.watch = name, args.resume, Stopwatch()
+        self.name, self.force, self.file, self.watch = name, args.force, args.resume, Stopwatch()
         self.kept: dict[str, Any] = {"settings": json.loads(json.dumps(settings(args))), "parts": {}, "commits": [],
                                      "spent": {}}
         if self.file:
@@ -124,12 +124,19 @@ class Work:
         return {key: round(self.earlier.get(key, 0.0) + value, 1) for key, value in self.watch.read().items()}
 
     def write(self, fields: dict[str, Any], learners: dict[Path, Learner] | None = None) -> Path:
-        """Save the learners, write results/NAME.json, forget the parts. `starts`: commits, if there were several."""
+        """Save the learners, write results/NAME.json, forget the parts. `starts`: commits, if there were several.
+
+        What another run has written meanwhile is left alone: then the files have this process's number in their names.
+        """
+        files = [ROOT / "results" / f"{self.name}.json", *(learners or {})]
+        late = f"-{os.getpid()}" if not self.force and any(p.exists() for p in files) else ""
+        if late:
+            print(f"{' and '.join(shown(p) for p in files if p.exists())} came while this ran: its names end in {late}")
         for path, learner in (learners or {}).items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save(learner, path)
+            save(learner, path.with_stem(path.stem + late))
         starts = {"starts": self.kept["commits"]} if len(self.kept["commits"]) > 1 else {}
-        path = write(self.name, {**starts, **fields})
+        path = write(self.name + late, {**starts, **fields})
         if self.file:
             self.file.unlink(missing_ok=True)
             shutil.rmtree(self.parts)

@@ -332,7 +332,7 @@ def test_the_audit_of_trials_says_what_it_cannot_see():
     fixed = FixedEpisodes(TRIALS)
     report = audit(fixed, meta_test(PixelFloor(), fixed, episodes=30))
     assert report.passed and (report.way, report.shot, report.query, report.episodes) == (4, 2, 3, 30)
-    assert report.digest == fixed.digest() and report.classes is None and report.label_bias is None
+    assert report.digest == fixed.digest() and report.classes is None and report.label_bias < 5
     assert report.shared_images == 0 and report.floor.n == 30
     assert "not looked at: repeated classes" in str(report) and "None" not in str(report)
 

@@ -142,7 +142,8 @@ def test_numbers_of_numpy_and_torch_are_written_as_plain_ones(tmp_path, options,
                                    torch.ones(2, requires_grad=True)], ids=lambda x: type(x).__name__)
 def test_an_argument_that_cannot_be_stored_is_refused_on_write_and_named(tmp_path, width):
     learner = Unkept(net(), width)
-    with pytest.raises(TypeError, match=r"Unkept\(width=\).* which a file cannot keep.*Nothing was written"):
+    with pytest.raises(TypeError, match=r"Unkept\(width=\).* which a file cannot keep.*Nothing was written.*"
+                       r"To keep the weights alone: torch.save\(learner.state_dict\(\), path\)"):
         save(learner, tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []
 
@@ -328,13 +329,15 @@ def test_threads_that_save_to_one_path_leave_one_whole_file_at_every_moment(tmp_
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped header"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped header", "flipped end"])
 def test_a_damaged_or_foreign_file_is_refused(tmp_path, damage):
     path = tmp_path / "learner.pt"
     save(ProtoNet(small()), path)
     whole = path.read_bytes()
+    disk = whole.rfind(b"PK\6\7") + 4  # on which disk the archive begins; there is one, 0
     path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"not a checkpoint\n" * 50,
-                      "flipped header": bytes(255 - b for b in whole[:64]) + whole[64:]}[damage])
+                      "flipped header": bytes(255 - b for b in whole[:64]) + whole[64:],
+                      "flipped end": whole[:disk] + b"\1" + whole[disk + 1:]}[damage])
     with pytest.raises(ValueError, match="learner.pt is damaged or was not written by metalib"):
         load(path)
 
@@ -428,6 +431,66 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         save(ProtoNet(small()), path)
     assert path.read_bytes() == old and [p.name for p in tmp_path.iterdir()] == ["learner.pt"]
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from metalib.training import files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))  # what a quota does
+try:
+    files.write({"weights": {"w": torch.ones(100_000)}}, sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_is_called_so_with_the_name_of_the_file(tmp_path):
+    path = tmp_path / "run.pt"
+    files.write({"weights": {"w": torch.ones(3)}}, path)
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, encoding="utf-8",
+                          timeout=PATIENCE)
+    assert f"cannot write {path} (" in done.stdout and "make room" in done.stdout, done.stderr
+    assert torch.equal(files.read(path)["weights"]["w"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_link_stays_a_link_and_the_file_that_it_points_to_is_written(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link, target = tmp_path / "run.pt", tmp_path / "scratch" / "big.pt"
+    try:
+        link.symlink_to(target)
+    except OSError:
+        pytest.skip("links need a permission here")
+    for value in (1.0, 2.0):
+        files.write({"weights": {"w": torch.tensor([value])}}, link)
+        assert link.is_symlink() and float(files.read(target)["weights"]["w"]) == value
+    assert list((tmp_path / "scratch").iterdir()) == [target]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs devices and pipes")
+def test_a_device_or_a_pipe_is_neither_read_nor_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (os.devnull, "/dev/zero", tmp_path / "pipe"):  # root could replace the first, and never ends the second
+        for use in (load, lambda path: save(ProtoNet(small()), path)):
+            with pytest.raises(ValueError, match="is a device or a pipe: name an ordinary file"):
+                use(path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_must_be_new_replaces_nothing(tmp_path, monkeypatch, links):
+    def no_links(*args):
+        raise OSError(1, "Operation not permitted")
+
+    if not links:  # exFAT
+        monkeypatch.setattr(os, "link", no_links)
+    files.write({"weights": {"w": torch.ones(3)}}, tmp_path / "run.pt", replace=False)
+    assert torch.equal(files.read(tmp_path / "run.pt")["weights"]["w"], torch.ones(3))
+    with pytest.raises(FileExistsError):
+        files.write({"weights": {"w": torch.zeros(3)}}, tmp_path / "run.pt", replace=False)
+    assert torch.equal(files.read(tmp_path / "run.pt")["weights"]["w"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 
 KILLED_MID_SAVE = """

@@ -122,6 +122,18 @@ def test_a_meta_batch_that_cannot_be_shared_equally_is_refused_before_anything_i
     assert not (two.folder / "rank0" / "indivisible.pt").exists()
 
 
+@pytest.mark.parametrize(("name", "message"), [("another seed", "seed=3 on rank 0, 4 on rank 1"),
+                                               ("no validation", "val_tasks='given' on rank 0, 'none' on rank 1")])
+def test_processes_with_other_settings_are_refused_by_all(two, name, message):
+    a, b = (seen[name] for seen in two.ranks)
+    assert a == b and a.startswith("ValueError: the processes of one run need the same settings: ") and message in a
+
+
+def test_rank_zero_alone_needs_to_know_where_the_checkpoint_is(two):
+    assert [seen["own checkpoint"] for seen in two.ranks] == [12, 12]
+    assert len(torch.load(two.folder / "rank0" / "own.pt")["history"]["losses"]) == 12
+
+
 def test_a_gradient_that_is_not_finite_on_one_rank_stops_all_with_the_same_message(two):
     a, b = (seen["not finite"] for seen in two.ranks)
     assert a == b and a.startswith("FloatingPointError: meta-loss nan") and "at meta-iteration 3" in a
@@ -152,7 +164,7 @@ def test_two_processes_go_on_with_what_one_began_though_only_rank_zero_has_the_f
 def test_only_rank_zero_works_and_writes_for_all(two):
     assert ["ran here" in seen for seen in two.ranks] == [True, False]
     written = {p.name for p in (two.folder / "rank0").iterdir()}
-    assert written == {"sine.pt", "image.pt", "ctrl-c.pt", "kill.pt", "sine", "image"}
+    assert written == {"sine.pt", "image.pt", "own.pt", "ctrl-c.pt", "kill.pt", "sine", "image"}
     assert list((two.folder / "rank1").iterdir()) == []
 
 
@@ -214,11 +226,23 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         process_group("cuda").__enter__()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
-def test_a_polite_kill_stops_a_run_as_ctrl_c_does(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    tasks = Acting(4, lambda: signal.raise_signal(signal.SIGTERM))
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_polite_kill_and_a_closed_terminal_stop_a_run_as_ctrl_c_does(tmp_path, name):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, the tests ignore one of them too
+    tasks = Acting(4, lambda: signal.raise_signal(number))
     with pytest.raises(KeyboardInterrupt, match="stopped after meta-iteration 4.*call meta_train again"):
         meta_train(sine_learner(), tasks, config(checkpoint=tmp_path / "run.pt"))
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.signal(number, before) == signal.SIG_DFL  # the handler was put back
     assert len(torch.load(tmp_path / "run.pt")["history"]["losses"]) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+    try:
+        history = meta_train(sine_learner(), Acting(4, lambda: signal.raise_signal(signal.SIGHUP)), config())
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(history.losses) == 12

@@ -624,8 +624,10 @@ def test_a_genuine_error_comes_out_as_itself_and_is_not_taken_for_vmaps(error):
     def fails(x):
         raise error
 
-    for run in (lambda: meta_test(Fixed(fails), Made(labels, 2), 3),
-                lambda: meta_gradient(Fixed(fails), Made(labels, 2).sample(3, generator=seeded(0)))):
+    learner = Fixed(fails)
+    learner.weight = torch.nn.Parameter(torch.zeros(()))  # something to meta-learn
+    for run in (lambda: meta_test(learner, Made(labels, 2), 3),
+                lambda: meta_gradient(learner, Made(labels, 2).sample(3, generator=seeded(0)))):
         with pytest.raises(type(error)) as caught:
             run()
         assert caught.value is error and caught.value.__context__ is None

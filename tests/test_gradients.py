@@ -567,6 +567,12 @@ def test_certify_gradient_certifies_the_loop_where_vmap_cannot_go(make):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def rows():
+    """One task of vectors (6, 4) in float64, 3-way 2-shot."""
+    g, y = torch.Generator().manual_seed(0), torch.arange(3).repeat(2)[None]
+    return Episode(*(Data(torch.randn(1, 6, 4, generator=g, dtype=torch.float64), y, 3) for _ in "sq"))
+
+
 def test_certify_gradient_refuses_what_it_cannot_check():
     net = SmoothNet("batch")
     net.cache = net.head(torch.zeros(1, 16))  # not a leaf
@@ -581,6 +587,13 @@ def test_certify_gradient_refuses_what_it_cannot_check():
             certify_gradient(nothing, images(8))
     with pytest.raises(ValueError, match="expected 'auto'"):
         certify_gradient(MAML(SmoothNet("batch")), images(8), map="threads")
+    layer = nn.Linear(4, 4).double()
+    captured = nn.Sequential(layer, nn.Tanh(), nn.Linear(4, 3)).double()
+    captured[1].forward = lambda x: torch.tanh(F.linear(x, layer.weight))  # a copy's would use the original's weight
+    with pytest.raises(ValueError, match="still uses the original's 'net.0.weight'.*attribute of the module"):
+        certify_gradient(MAML(captured), rows())
+    with pytest.raises(ValueError, match="complex parameters.*view_as_complex"):
+        certify_gradient(ProtoNet(nn.Linear(4, 4, dtype=torch.complex128)), rows())
 
 
 def test_certify_gradient_takes_one_task_or_many_in_float32_and_leaves_the_learner_alone():

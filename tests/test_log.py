@@ -72,10 +72,10 @@ def test_a_resumed_run_continues_its_curves_without_a_step_twice(tmp_path):
 def test_a_checkpoint_is_written_after_the_steps_it_holds_are_in_the_log(tmp_path, monkeypatch):
     write, seen = checkpoint.write, []
 
-    def look(state, path):  # what a process killed here would leave behind
+    def look(state, path, **options):  # what a process killed here would leave behind
         if done := len(state["history"]["losses"]):
             seen.append((done, curve(read(tmp_path / "log"), "train/meta_loss")[0]))
-        write(state, path)
+        write(state, path, **options)
 
     monkeypatch.setattr(checkpoint, "write", look)
     meta_train(sine_learner(), Sinusoids(5, 5), config(log_dir=tmp_path / "log", checkpoint=tmp_path / "run.pt"))

@@ -1,6 +1,7 @@
 """Networks of a user's own: buffers and modes, threads, layers of every kind, and what adapts in an inner loop."""
 
 import copy
+import functools
 import os
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from conftest import ROOT
 from metalib import (
@@ -20,6 +22,7 @@ from metalib import (
     MAML,
     Data,
     Episode,
+    FixedEpisodes,
     Learner,
     Pretrained,
     ProtoNet,
@@ -29,6 +32,7 @@ from metalib import (
     load,
     meta_gradient,
     meta_test,
+    meta_test_path,
     meta_train,
     mlp,
     save,
@@ -352,7 +356,7 @@ def test_a_loss_of_one_s_own_is_used_in_both_loops(loss):
         assert_close(dict(enumerate(gradients(learner).values())), dict(enumerate(expected)))
 
 
-# ---------------------------------------------------------------- threads
+# ---------------------------------------------------------------- odd networks
 
 class Locked(nn.Module):
     """Keeps a lock, a cache and a non-leaf tensor, none of which can be copied."""
@@ -391,13 +395,11 @@ def tied_weights():
     return net
 
 
-ODD = {"lock and cache": Locked, "old weight norm": lambda: nn.utils.weight_norm(nn.Linear(4, 3)),
-       "captured layer": captured, "bound method": bound,
+ODD = {"lock and cache": Locked, "captured layer": captured, "bound method": bound,
        "traced": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))),
        "shared layer": shared_layer, "tied weights": tied_weights}
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
 @pytest.mark.parametrize("odd", ODD)
 def test_the_number_of_threads_changes_nothing_whatever_a_network_keeps(odd):
     learner, batch = made(lambda: MAML(ODD[odd](), 0.1, 2)), episodes(4, tasks=4)
@@ -408,6 +410,293 @@ def test_the_number_of_threads_changes_nothing_whatever_a_network_keeps(odd):
         assert_untouched(learner, before)
         assert_close({k.removeprefix("net."): g for k, g in gradients(learner).items()}, expected)
 
+
+# ---------------------------------------------------------------- weights that a network reaches by another way
+
+class Reaches(nn.Module):
+    """Uses the weight of its first layer a second time: through the layer, or through something beside it."""
+
+    def __init__(self, how="the layer"):
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(4, 4), nn.Linear(4, 3), how
+        w = self.first.weight
+        self.kept = {"a list": [w], "a dict": {"deep": [(w,)]}, "a partial": functools.partial(F.linear, weight=w),
+                     "a function": lambda: w, "a view": w.t()}.get(how)
+
+    def again(self, x):
+        if self.how == "a partial":
+            return self.kept(x)
+        w = {"the layer": lambda: self.first.weight, "a list": lambda: self.kept[0], "a view": lambda: self.kept.t(),
+             "a dict": lambda: self.kept["deep"][0][0], "a function": lambda: self.kept()}[self.how]()
+        return F.linear(x, w)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.again(torch.tanh(self.first(x)))))
+
+
+@pytest.mark.parametrize("how", ["a list", "a dict", "a partial"])
+def test_a_parameter_that_stands_in_an_attribute_as_well_adapts_there_too(how):
+    batch, expected = episodes(4), by_hand(made(Reaches), episodes(4), 0.1, 2)
+    torch.manual_seed(0)
+    learner = MAML(Reaches(how), 0.1, 2)
+    for p in learner.parameters():
+        p.data = p.data.double()  # in place: .double() would make other parameters, and leave `kept` with these
+    for path in ("loop", "threads", "vmap"):
+        meta_gradient(learner, batch, **PATHS[path])
+        assert_close({k.removeprefix("net."): g for k, g in gradients(learner).items()}, expected)
+
+
+@pytest.mark.parametrize("how, fix", [("a function", "read the parameter from its module"),
+                                      ("a view", r"make the view in forward\(\)")])
+@pytest.mark.parametrize("path", ["loop", "vmap"])
+def test_a_parameter_that_cannot_be_followed_is_refused_with_the_fix(how, fix, path):
+    with pytest.raises(ValueError, match=fix):
+        meta_gradient(MAML(Reaches(how)), episodes(4, dtype=torch.float32), path)
+
+
+def test_a_task_state_of_another_network_is_refused():
+    with pytest.raises(ValueError, match="no parameter 'other'.*adapt of the same learner"):
+        MAML(mlp(4, (), 3)).predict({"other": torch.zeros(3)}, torch.zeros(2, 4))
+
+
+# ---------------------------------------------------------------- parts that are run again in the backward pass
+
+class Recomputed(nn.Module):
+    """Activation checkpointing: the body's activations are made again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh()), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=False))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_activation_checkpointing_recomputes_with_the_task_s_weights(order):
+    learner, batch = made(lambda: MAML(Recomputed(), 0.3, 3, order)), episodes(4)
+    plain = nn.Sequential(learner.net.body, learner.net.head)
+    expected = by_hand(copy.deepcopy(plain), batch, 0.3, 3, order)
+    for path in ("loop", "threads"):
+        meta_gradient(learner, batch, **PATHS[path])
+        assert_close(dict(zip(expected, gradients(learner).values(), strict=True)), expected)
+    phi, same = (MAML(net, 0.3, 3).adapt(batch.task(0).support) for net in (learner.net, plain))
+    assert_close(dict(enumerate(phi.values())), dict(enumerate(same.values())))
+
+
+def test_activation_checkpointing_is_refused_where_the_network_can_have_no_twin():
+    net = Recomputed()
+    net.body[1].forward = lambda x: torch.tanh(x) + 0 * net.head.bias.sum()
+    assert twin(net) is None
+    with pytest.raises(RuntimeError, match="would recompute with theta's weights.*turn it off"):
+        meta_gradient(MAML(net), episodes(4, dtype=torch.float32), "loop")
+
+
+# ---------------------------------------------------------------- what a network notes on itself
+
+class Remembers(nn.Module):
+    """Keeps something in plain attributes from one call to the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.hidden, self.calls = nn.Linear(4, 3), 0.0, 0
+
+    def forward(self, x):
+        self.calls += 1
+        z = torch.tanh(self.linear(x) + self.hidden) * self.calls
+        self.hidden = z.mean(0)
+        return z
+
+
+@pytest.mark.parametrize("family", [MAML, ProtoNet])
+def test_what_a_network_notes_on_itself_reaches_no_other_task(family):
+    learner, batch = made(lambda: family(Remembers())), episodes(4, tasks=3)
+    back = Episode(*(Data(d.x.flip(0), d.y.flip(0), d.way) for d in batch))
+    results = []
+    for order in (batch, back, batch):
+        for path in ("loop", "threads", "vmap"):
+            meta_gradient(learner, order, **PATHS[path])
+            results.append(gradients(learner))
+    for result in results[1:]:
+        assert_close(result, results[0])
+    net = learner.net if family is MAML else learner.encoder
+    scores = [meta_test(learner, Noise(4), 3, map=how).values for how in ("loop", "vmap")]
+    assert torch.equal(*scores) and net.calls == 0 and net.hidden == 0.0
+
+
+class Learns(Learner):
+    """Counts its calls, and takes a gradient the way that adds to p.grad."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.calls = nn.Linear(4, 3), 0
+
+    def adapt(self, support):
+        self.calls += 1
+        self.net(support.x).square().mean().backward()
+        return torch.zeros(3, dtype=torch.float64) + self.net(support.x).mean(0) * self.calls
+
+    def predict(self, phi, x):
+        return self.net(x) * self.calls + phi
+
+
+def test_a_certificate_is_not_misled_by_what_a_learner_notes_on_itself():
+    assert certify_gradient(made(Learns), episodes(4)).passed
+
+
+# ---------------------------------------------------------------- weight normalisation
+
+class ByHand(nn.Module):
+    """A linear layer whose weight is g v / |v|, one norm a row."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.bias = nn.Parameter(layer.bias.detach().clone())
+        self.g = nn.Parameter(layer.weight.detach().norm(dim=1, keepdim=True))
+        self.v = nn.Parameter(layer.weight.detach().clone())
+
+    def forward(self, x):
+        return F.linear(x, self.g * self.v / self.v.square().sum(1, keepdim=True).sqrt(), self.bias)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("weight_norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weight_norm_has_the_second_derivative_that_pytorch_s_operator_lacks(weight_norm):
+    plain = made(lambda: nn.Linear(4, 3))
+    learner, batch = MAML(weight_norm(copy.deepcopy(plain)), 0.5, 2), episodes(4, tasks=4)
+    before, expected = everything(learner), [*by_hand(ByHand(plain), batch, 0.5, 2).values()]
+    for options in ({"threads": 1}, {"threads": 3}, {"map": "vmap"}):
+        meta_gradient(learner, batch, **{"map": "loop"} | options)
+        for g, e in zip(gradients(learner).values(), expected, strict=True):
+            torch.testing.assert_close(g, e, rtol=1e-10, atol=1e-10)
+        assert_untouched(learner, before)
+
+
+# ---------------------------------------------------------------- parameters are read, too
+
+class InPlace(Learner):
+    """The beginner's inner loop: it steps its own weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+
+    def adapt(self, support):
+        g = torch.autograd.grad(F.cross_entropy(self.net(support.x), support.y), self.net.weight)[0]
+        with torch.no_grad():
+            self.net.weight.sub_(0.1 * g)
+        return self.net.weight
+
+    def predict(self, phi, x):
+        return x @ phi.T
+
+
+def test_an_inner_loop_that_steps_theta_in_place_is_refused_with_the_fix():
+    for run in (lambda x: meta_gradient(x, episodes(4), "loop"), lambda x: meta_test(x, Noise(4), 2)):
+        with pytest.raises(ValueError, match=r"'net\.weight' was written in place.*descend"):
+            run(made(InPlace))
+
+
+@pytest.mark.parametrize("layer, fix", [(lambda: nn.Embedding(10, 3, max_norm=1.0), "set max_norm=None"),
+                                        (lambda: nn.EmbeddingBag(10, 3, max_norm=1.0), "set max_norm=None"),
+                                        (lambda: nn.LazyLinear(3), "call the network once on an example")])
+def test_layers_that_would_change_their_weights_are_refused_with_the_fix(layer, fix):
+    net = layer()
+    learner, batch = ProtoNet(net), episodes(4, high=10)
+    before = [*net.parameters()]
+    with pytest.raises(ValueError, match=fix):
+        learner.adapt(batch.task(0).support)
+    with pytest.raises(ValueError, match=fix):
+        meta_test(learner, FixedEpisodes(batch), 2)
+    assert all(a is b for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_a_refused_write_to_a_buffer_is_undone():
+    for how in WRITERS:
+        learner = made(lambda how=how: ProtoNet(WRITERS[how]()))
+        before = everything(learner)
+        with pytest.raises(ValueError, match="wrote its buffer"):
+            meta_gradient(learner, episodes(4), "loop")
+        assert_untouched(learner, before)
+        with pytest.raises((ValueError, RuntimeError)):  # vmap gives up half-way through
+            meta_gradient(learner, episodes(4), "vmap")
+        assert_untouched(learner, before)
+
+
+# ---------------------------------------------------------------- losses and outputs that mean nothing
+
+@pytest.mark.parametrize("path", ["loop", "vmap"])
+@pytest.mark.parametrize("family", [MAML, ProtoNet])
+def test_a_loss_that_is_not_one_number_is_refused(family, path):
+    learner = family(mlp(4, (), 3), loss=lambda p, y: F.cross_entropy(p, y, reduction="none"))
+    with pytest.raises(ValueError, match=r"shape \(6,\).*\.mean\(\)"):
+        meta_gradient(learner, episodes(4, dtype=torch.float32), path)
+
+
+@pytest.mark.parametrize("loss, message", [(lambda p, y: F.cross_entropy(p, y).item(), "is a float"),
+                                           (lambda p, y: None, "is a NoneType"),
+                                           (lambda p, y: F.cross_entropy(p, y).detach(), "does not require grad")])
+def test_a_loss_that_cannot_be_differentiated_says_why(loss, message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        meta_gradient(MAML(mlp(4, (), 3), loss=loss), episodes(4, dtype=torch.float32))
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.linear, self.what = nn.Linear(4, 6), what
+
+    def forward(self, x):
+        z = self.linear(x)
+        return {"tuple": (z, x), "dict": {"logits": z}, "tensor": z.unflatten(1, (2, 3))}[self.what]
+
+
+@pytest.mark.parametrize("what", ["tuple", "dict", "tensor"])
+def test_outputs_that_are_no_embeddings_or_predictions_are_refused_with_the_fix(what):
+    task = episodes(4, dtype=torch.float32).task(0)
+    with pytest.raises(ValueError, match=r"embeddings .*expected a tensor \(M, D\).*nn\.Flatten"):
+        ProtoNet(Returns(what)).adapt(task.support)
+    if what != "tensor":
+        with pytest.raises(ValueError, match=f"predictions are a {what}.*loss="):
+            MAML(Returns(what)).adapt(task.support)
+
+
+def test_nothing_to_learn_is_refused():
+    learner = MAML(mlp(4, (), 3), adapts="all")
+    learner.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to meta-learn"):
+        meta_gradient(learner, episodes(4, dtype=torch.float32))
+    for run in (lambda: meta_test(learner, Noise(4), 2, steps=-1), lambda: meta_test_path(learner, Noise(4), -1, 2)):
+        with pytest.raises(ValueError, match="steps=-1"):
+            run()
+
+
+class Attends(nn.Module):
+    """PyTorch's fused attention, whose backward pass has no derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = self.linear(x)[None, None]
+        return F.scaled_dot_product_attention(z, z, z)[0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_an_operator_without_a_second_derivative_names_the_way_out():
+    learner, batch = MAML(Attends(), 0.1), episodes(4, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match=r"(?s)not implemented.*SDPBackend\.MATH.*FOMAML"):
+        meta_gradient(learner, batch)
+    with pytest.raises(RuntimeError, match=r"SDPBackend\.MATH"):
+        certify_gradient(learner, batch)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        meta_gradient(learner, batch)
+        assert certify_gradient(learner, batch).passed
+    meta_gradient(FOMAML(Attends(), 0.1), batch)
+
+
+# ---------------------------------------------------------------- threads
 
 def together(*functions):
     """Run them at the same time, each in a thread; what they raised is raised."""
@@ -464,6 +753,24 @@ def test_threads_that_share_a_learner_get_the_answers_of_one_thread(make):
         together(lambda: ask(0), lambda: ask(1), lambda path=path: train(path), judge)
         assert_close(gradients(learner), gradient)
         assert_untouched(learner, before)
+
+
+class Jitter(nn.Module):
+    """Noise that no layer of PyTorch announces."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+def test_a_network_s_own_noise_does_not_depend_on_the_number_of_threads():
+    learner, batch, results = made(lambda: MAML(nn.Sequential(nn.Linear(4, 3), Jitter()))), episodes(4, tasks=8), []
+    for threads in (4, 1, 4):
+        torch.manual_seed(1)
+        meta_gradient(learner, batch, "loop", threads=threads)
+        results.append((gradients(learner), torch.rand(3)))
+    for grads, after in results:
+        assert_close(grads, results[1][0], 0)
+        assert torch.equal(after, results[1][1])
 
 
 def test_two_learners_of_one_network_may_run_at_once():

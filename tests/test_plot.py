@@ -8,7 +8,20 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from metalib import ClassData, ClassImages, FewShot, History, Score, glyphs, plot, seeded
+from metalib import (
+    MAML,
+    ClassData,
+    ClassImages,
+    FewShot,
+    History,
+    Score,
+    Sinusoids,
+    glyphs,
+    meta_test_path,
+    mlp,
+    plot,
+    seeded,
+)
 from metalib.data.colour import in_colour
 
 
@@ -107,3 +120,12 @@ def test_accuracies_are_drawn_in_percent_with_their_intervals():
 def test_losses_are_averaged_over_the_window():
     line = plot.losses(History(losses=[4.0, 2.0, 0.0]), window=2).lines[0]
     assert list(line.get_ydata()) == [3.0, 1.0] and list(line.get_xdata()) == [2, 3]
+
+
+def test_accuracies_stand_at_the_steps_that_they_are_of():
+    scores = [Score.of(torch.tensor([v, v]), steps=j) for v, j in ((0.5, 5), (0.2, 0), (0.4, 2))]
+    line = plot.accuracy_by_step(scores).lines[0].get_xydata()
+    assert line[:, 0].tolist() == [0, 2, 5] and line[:, 1] == pytest.approx([20, 40, 50])
+    path = meta_test_path(MAML(mlp(1, (4,), 1).double(), 0.01), Sinusoids(4, 4), 2, 3)
+    assert plot.accuracy_by_step(path).lines[0].get_xdata().tolist() == [0, 1, 2]
+    assert plot.accuracy_by_step([Score.of(torch.rand(3))] * 2).lines[0].get_xdata().tolist() == [0, 1]

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -222,3 +223,16 @@ def test_a_module_fits_in_a_reader_s_head():
     lines = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "metalib").rglob("*.py")}
     long = {name: n for name, n in lines.items() if n > 250}
     assert not long, f"over 250 lines: {long}"
+
+
+def test_importing_metalib_needs_no_more_than_it_declares():
+    """What a module imports at its top is a dependency, the standard library or metalib itself."""
+    declared = {canonical(Requirement(r).name) for r in PROJECT["dependencies"]} | {"metalib"}
+    names = {"PIL": "pillow", "contourpy": "matplotlib", "fontTools": "matplotlib"}  # which cannot do without them
+    for path in (ROOT / "metalib").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) else [])
+            tops = {m.split(".")[0] for m in modules} - set(sys.stdlib_module_names)
+            missing = {t for t in tops if canonical(names.get(t, t)) not in declared}
+            assert not missing, f"{path.name} imports {missing}: declare it, or import it where it is used"

@@ -88,6 +88,18 @@ def test_every_file_that_is_in_the_way_is_named(elsewhere):
     record.Work("another", arguments(), record.checkpoint("another"))
 
 
+def test_of_two_runs_with_one_name_the_later_one_replaces_nothing(elsewhere, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(elsewhere / "recipes" / "x.py")])
+    learners = {record.checkpoint("x"): metalib.ProtoNet(metalib.conv4(channels=8))}
+    first, second, forced = (record.Work("x", arguments(force=force)) for force in (False, False, True))
+    first.write({"value": 1}, learners)
+    late = second.write({"value": 2}, learners)
+    assert json.loads((elsewhere / "results" / "x.json").read_text(encoding="utf-8"))["value"] == 1
+    assert json.loads(late.read_text(encoding="utf-8"))["value"] == 2 and late.stem == f"x-{os.getpid()}"
+    assert record.checkpoint(late.stem).exists() and "came while this ran" in capsys.readouterr().out
+    assert forced.write({"value": 3}, learners).name == "x.json"
+
+
 # --- nothing is lost ---------------------------------------------------------------------------------------
 
 def test_finished_parts_survive_and_the_folder_is_made(elsewhere, monkeypatch):
@@ -162,29 +174,25 @@ def test_omniglot_runs_on_the_cpu_and_an_interrupted_run_ends_as_a_whole_one(els
                                                                             one_thread):
     start(monkeypatch, elsewhere, "recipes/omniglot.py", *TINY, "--name", "whole")
 
-    train = metalib.meta_train
+    train, sample, drawn = metalib.meta_train, metalib.FewShot.sample, []
 
-    def interrupted(learner, tasks, config, val):
-        sample, drawn = metalib.FewShot.sample, []
-
-        def three(self, n, *, generator):
-            drawn.append(n)
-            if len(drawn) > 3:
-                raise KeyboardInterrupt
-            return sample(self, n, generator=generator)
-
-        patch.setattr(metalib.FewShot, "sample", three)
+    def often(learner, tasks, config, val):
         return train(learner, tasks, metalib.TrainConfig(**{**vars(config), "checkpoint_every": 1}), val)
 
+    def three(self, n, *, generator):
+        if n > 1:  # a meta-batch of training
+            drawn.append(n)
+        if len(drawn) > 3:
+            raise KeyboardInterrupt
+        return sample(self, n, generator=generator)
+
+    monkeypatch.setattr(metalib, "meta_train", often)
     part = [*TINY, "--name", "parts", "--resume", elsewhere / "runs" / "parts.ckpt"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(metalib, "meta_train", interrupted)
+        patch.setattr(metalib.FewShot, "sample", three)
         start(patch, elsewhere, "recipes/omniglot.py", *part)
     assert {p.name for p in (elsewhere / "results").glob("*.json")} == {"whole.json"}
-    with monkeypatch.context() as patch:
-        patch.setattr(metalib, "meta_train", lambda learner, tasks, config, val: train(
-            learner, tasks, metalib.TrainConfig(**{**vars(config), "checkpoint_every": 1}), val))
-        start(patch, elsewhere, "recipes/omniglot.py", *part)  # the same command again
+    start(monkeypatch, elsewhere, "recipes/omniglot.py", *part)  # the same command again
     whole, parts = (json.loads((elsewhere / "results" / f"{n}.json").read_text(encoding="utf-8"))
                     for n in ("whole", "parts"))
     assert whole["test"] == parts["test"] and whole["history"] == parts["history"] and len(parts["starts"]) == 2
@@ -323,7 +331,7 @@ def test_a_kill_reaches_the_recipe_and_the_next_start_continues(project):
             "records.ROOT = pathlib.Path.cwd(); records.RECIPES = {'a': records.Recipe('recipe.py a', 'a')}\n"
             "sys.exit(records.main())\n")
     command = [sys.executable, "-c", code, str(ROOT), "--since", "HEAD", "--runs", "runs", "--only", "a"]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
     while not (project / "began").exists() and process.poll() is None:
         time.sleep(0.01)
     process.terminate()

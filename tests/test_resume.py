@@ -1,9 +1,12 @@
 """A checkpoint belongs to one run: what differs is named, what is the same goes on bit for bit, nothing is lost."""
 
+import contextlib
 import dataclasses
 import enum
 import math
+import random
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +17,10 @@ from metalib import (
     FOMAML,
     MAML,
     ClassImages,
+    Data,
+    Episode,
     FewShot,
+    FixedEpisodes,
     Learner,
     ProtoNet,
     Sinusoids,
@@ -25,8 +31,10 @@ from metalib import (
     mlp,
     save,
     seeded,
+    training_episodes,
 )
-from metalib.training import train as module
+from metalib.training import checkpoint
+from metalib.training import validation as module
 from metalib.training.identity import describe, differences
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -83,7 +91,10 @@ def test_a_learner_built_with_numpy_is_resumed_too(tmp_path, learner):
     ({"meta_batch": "4"}, "meta_batch='4'.*whole number"), ({"checkpoint_every": math.nan}, "checkpoint_every=nan"),
     ({"iterations": math.inf}, "iterations=inf"), ({"val_episodes": np.float64(7.2)}, "val_episodes=7.2"),
     ({"checkpoint": ""}, "checkpoint=''.*or None"), ({"log_dir": ""}, "log_dir=''.*or None"),
-    ({"lr": math.nan}, "lr=nan"), ({"lr": math.inf}, "lr=inf"), ({"val_every": -1}, "val_every=-1")])
+    ({"checkpoint": 5}, "checkpoint=5: expected a path"), ({"log_dir": True}, "log_dir=True: expected a path"),
+    ({"lr": "1e-3"}, "lr='1e-3': expected a number"), ({"lr": True}, "lr=True"), ({"clip": False}, "clip=False"),
+    ({"iterations": None}, "iterations=None: expected a whole number"), ({"val_every": -1}, "val_every=-1"),
+    ({"lr": math.nan}, "lr=nan"), ({"lr": math.inf}, "lr=inf")])
 def test_a_setting_that_cannot_be_meant_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         meta_train(MAML(wave_net()), WAVES, config(tmp_path, **changes))
@@ -215,10 +226,35 @@ def test_other_images_are_refused_and_the_same_images_are_not(tmp_path):
         run(images(0), shot=2)
 
 
-def test_validation_is_a_part_of_a_run(tmp_path):
-    meta_train(MAML(wave_net()), WAVES, config(tmp_path))
-    with pytest.raises(ValueError, match="val_tasks: None in the checkpoint, 'Sinusoids' now"):
-        meta_train(MAML(wave_net()), WAVES, config(tmp_path), WAVES)
+@pytest.mark.parametrize(("begun", "then", "message"), [
+    ((WAVES, {}), (None, {}), "val_tasks: 'Sinusoids' in the checkpoint, None now"),
+    ((WAVES, {}), (Sinusoids(7, 7), {}), "val_tasks.shot: 5 in the checkpoint, 7 now"),
+    ((WAVES, {}), (WAVES, {"metric": "loss"}), "metric: None in the checkpoint, 'loss' now"),
+    ((None, {"val_every": 2}), (WAVES, {"val_every": 2}), "val_tasks: None in the checkpoint, 'Sinusoids' now")])
+def test_validation_is_a_part_of_a_run_from_the_first_one_on(tmp_path, begun, then, message):
+    for (val, changes), refused in ((begun, None), (then, message)):
+        with pytest.raises(ValueError, match=refused) if refused else contextlib.nullcontext():
+            meta_train(MAML(wave_net()), WAVES, config(tmp_path, val_episodes=3, **changes), val)
+
+
+@pytest.mark.parametrize("changes", [{}, {"val_every": 5}])
+def test_how_a_run_is_validated_can_be_chosen_until_the_first_validation(tmp_path, changes):
+    changes = {"val_episodes": 3, **changes}
+    whole, resumed = MAML(wave_net()), MAML(wave_net(1))
+    expected = meta_train(whole, WAVES, config(tmp_path, checkpoint=None, **changes), WAVES)
+    meta_train(MAML(wave_net()), WAVES, config(tmp_path, iterations=4))
+    history = meta_train(resumed, WAVES, config(tmp_path, **changes), WAVES)
+    assert history.validations == expected.validations and same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize(("val", "metric", "message"), [
+    (WAVES, "accurcy", "metric='accurcy': expected"), (WAVES, "accuracy", "accuracy needs integer labels"),
+    (FixedEpisodes(Episode(*[Data(torch.ones(3, 4, 2).double(), torch.ones(3, 4, 1).double())] * 2)), None, "shapes")])
+def test_a_validation_that_cannot_work_says_so_before_the_training(tmp_path, val, metric, message):
+    tasks, learner = Stopping(), MAML(wave_net())
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        meta_train(learner, tasks, config(tmp_path, metric=metric), val)
+    assert tasks.drawn == 0 and list(tmp_path.iterdir()) == []  # nothing in the way of the next attempt
 
 
 @pytest.mark.parametrize("changes", [{"lr": 2e-2}, {"seed": 1}, {"clip": 1.0}, {"meta_batch": 3}, {"val_every": 2},
@@ -249,9 +285,32 @@ def test_a_counter_is_state_and_no_setting(tmp_path):
             return super().sample(n, generator=generator)
 
     tasks, learner = Counting(), MAML(wave_net())
-    meta_train(learner, tasks, config(tmp_path, iterations=3))
-    assert len(meta_train(learner, tasks, config(tmp_path)).losses) == 6  # the same objects: seen is 3 by now
-    assert len(meta_train(MAML(wave_net()), Counting(), config(tmp_path)).losses) == 6  # fresh ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        meta_train(learner, tasks, config(tmp_path, iterations=3))
+        assert len(meta_train(learner, tasks, config(tmp_path)).losses) == 6  # the same objects: seen is 3 by now
+    with pytest.warns(UserWarning, match=r"tasks.seen: 6 in the checkpoint, 0 now.*a curriculum"):  # fresh ones
+        assert len(meta_train(MAML(wave_net()), Counting(), config(tmp_path, iterations=7)).losses) == 7
+
+
+@pytest.mark.parametrize("stream", [lambda: torch.Generator().manual_seed(1), lambda: np.random.default_rng(1),
+                                    lambda: np.random.RandomState(1), lambda: random.Random(1)])
+def test_tasks_with_a_generator_of_their_own_are_told_that_it_starts_again(tmp_path, stream):
+    class Own(Sinusoids):
+        def __init__(self):
+            super().__init__(5, 5)
+            self.stream = stream()
+
+        def sample(self, n, *, generator):
+            if isinstance(self.stream, torch.Generator):
+                return super().sample(n, generator=self.stream)
+            return super().sample(n, generator=seeded(int(1e6 * self.stream.random())
+                                                      if isinstance(self.stream, random.Random)
+                                                      else int(self.stream.normal() ** 2 * 1e6)))
+
+    meta_train(MAML(wave_net()), Own(), config(tmp_path, iterations=3))
+    with pytest.warns(UserWarning, match=r"tasks.stream: .* in the checkpoint, .* now.*a generator of their own"):
+        meta_train(MAML(wave_net()), Own(), config(tmp_path))
 
 
 def test_a_description_is_plain_names_everything_and_ends():
@@ -266,6 +325,8 @@ def test_a_description_is_plain_names_everything_and_ends():
     assert flat["box"] == "Box" and flat["box.this[3]"] == 0.5 and flat["f"] == "len" and flat["none"] is None
     assert differences({"a": 1, "b": math.nan, "c": 0}, {"a": 1.0, "b": math.nan, "d": None}) == [
         "c: 0 in the checkpoint, nothing now", "d: nothing in the checkpoint, None now"]
+    assert differences({"a": None, "b.c": 1}, {"a": "Sinusoids", "a.shot": 5, "a.phase[0]": 0, "b.c": 2}) == [
+        "a: None in the checkpoint, 'Sinusoids' now", "b.c: 1 in the checkpoint, 2 now"]  # the other one is in sight
 
 
 def test_a_file_that_is_no_checkpoint_of_a_run_is_told_so(tmp_path):
@@ -275,6 +336,28 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_told_so(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
         meta_train(MAML(wave_net()), WAVES, config(tmp_path, checkpoint=tmp_path / "folder"))
+
+
+def test_of_two_runs_that_begin_at_one_moment_one_has_the_file_and_the_other_is_refused(tmp_path, monkeypatch):
+    write = checkpoint.write
+
+    def late(state, path, **options):  # another process is as far as we are, and a little faster
+        monkeypatch.setattr(checkpoint, "write", write)
+        meta_train(MAML(wave_net()), WAVES, config(tmp_path, lr=2e-2))
+        return write(state, path, **options)
+
+    monkeypatch.setattr(checkpoint, "write", late)
+    with pytest.raises(ValueError, match="belongs to another run: TrainConfig.lr: 0.02 in the checkpoint, 0.01 now"):
+        meta_train(MAML(wave_net()), WAVES, config(tmp_path))
+    assert len(checkpoint.read(tmp_path / "run.pt")["history"]["losses"]) == 6  # nothing of the first is lost
+
+
+def test_a_run_that_goes_on_says_so_because_the_weights_it_was_given_do_not_count(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("METALIB_QUIET", raising=False)
+    meta_train(MAML(wave_net()), WAVES, config(tmp_path, iterations=4))
+    assert capsys.readouterr().err == ""
+    meta_train(MAML(wave_net(1)), WAVES, config(tmp_path))
+    assert re.fullmatch(r"meta-train: continues \S*run.pt after 4 of 6 meta-iterations\n", capsys.readouterr().err)
 
 
 # --- longer ------------------------------------------------------------------------------------------------
@@ -340,8 +423,25 @@ class Sampling(MAML):
         return super().forward(episode) * (1 + 0.1 * torch.rand(()))
 
 
+class Jittering(Stopping):
+    """Tasks with an augmentation that draws from NumPy's and from Python's global generator."""
+
+    def sample(self, n, *, generator):
+        episode = super().sample(n, generator=generator)
+        episode.support.y.add_(random.gauss(0, 0.1) + np.random.normal(0, 0.1))  # noqa: NPY002 (as people do)
+        return episode
+
+
+class Jittery(MAML):
+    """A learner that draws from NumPy's and from Python's global generator."""
+
+    def forward(self, episode):
+        return super().forward(episode) * (1 + 0.1 * random.random() + 0.1 * np.random.rand())  # noqa: NPY002
+
+
 RANDOM = [(lambda: MAML(droppy(0.5), 0.01), Stopping), (lambda: Sampling(wave_net(), 0.01), Stopping),
-          (lambda: MAML(wave_net(), 0.01), Wandering)]
+          (lambda: Jittery(wave_net(), 0.01), Stopping), (lambda: MAML(wave_net(), 0.01), Wandering),
+          (lambda: MAML(wave_net(), 0.01), Jittering)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -373,24 +473,30 @@ def test_dropout_draws_anew_in_each_iteration_and_with_each_seed(tmp_path):
     assert len(set(drawn)) == len(drawn) == 24
 
 
-def test_training_leaves_the_callers_generator_alone(tmp_path):
-    learner = MAML(droppy(0.5), 0.01)
+def test_training_leaves_the_callers_generators_alone(tmp_path):
+    learner, settings = MAML(droppy(0.5), 0.01), config(tmp_path, map="loop")
     torch.manual_seed(5)
-    before = torch.get_rng_state()
-    meta_train(learner, WAVES, config(tmp_path, map="loop"), WAVES)
-    assert torch.equal(torch.get_rng_state(), before)
+    np.random.normal()  # noqa: NPY002 (the second half of the pair is a part of the state)
+    before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    meta_train(learner, WAVES, settings, Jittering())
+    with pytest.raises(Stopped):
+        meta_train(learner, Jittering(2), config(tmp_path, checkpoint=None), WAVES)
+    next(training_episodes(Jittering(), settings))
+    after = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
 
 # --- nothing is lost ---------------------------------------------------------------------------------------
 
 class Failing(Sinusoids):
-    """Validation tasks that cannot be drawn yet."""
+    """Validation tasks that cannot be drawn yet, except when a run begins with a rehearsal."""
 
-    fails = True
+    fails, _rehearsed = True, False
 
     def sample(self, n, *, generator):
-        if type(self).fails:
+        if type(self).fails and self._rehearsed:
             raise Stopped
+        self._rehearsed = True
         return super().sample(n, generator=generator)
 
 
@@ -442,7 +548,7 @@ def test_float16_says_what_to_do_and_its_checkpoint_has_no_nan(tmp_path):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_validation_that_is_not_finite_is_reported_and_never_best(tmp_path, monkeypatch, bad):
     real = module.meta_test
-    worse = iter([bad, None, bad])
+    worse = iter([None, bad, None, bad])  # the first is the rehearsal's
 
     def scored(*args, **options):
         score, value = real(*args, **options), next(worse)
@@ -454,7 +560,7 @@ def test_a_validation_that_is_not_finite_is_reported_and_never_best(tmp_path, mo
         history = meta_train(MAML(wave_net()), WAVES, settings, WAVES)
     assert (history.best_iteration, history.chosen) == (4, "best on validation tasks")
     assert [math.isfinite(mean) for _, mean, _ in history.validations] == [False, True, False]
-    worse = iter([bad] * 3)
+    worse = iter([bad] * 4)
     with pytest.warns(UserWarning, match="cannot be the best"):
         history = meta_train(MAML(wave_net()), WAVES, config(tmp_path, checkpoint=None, val_every=2), WAVES)
     assert (history.best_iteration, history.chosen) == (6, "last")

@@ -1,5 +1,8 @@
 """One seed, three independent streams: what training draws, what it validates on, and what a test draws."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +28,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 WAVES = Sinusoids(3, 3)
 
 
+class Wandering(Sinusoids):
+    """Tasks with an augmentation that draws from the global generators."""
+
+    def sample(self, n, *, generator):
+        episode = super().sample(n, generator=generator)
+        episode.support.y.add_(torch.randn(()).double() + random.random() + np.random.rand())  # noqa: NPY002
+        return episode
+
+
 class Remembering:
     """Tasks that keep what was drawn of them, to compare with what training says it drew."""
 
@@ -36,8 +48,8 @@ class Remembering:
         return self.drawn[-1]
 
 
-def small_bank():
-    images = torch.rand(48, 16, 16, generator=seeded(0))
+def small_bank(seed=0):
+    images = torch.rand(48, 16, 16, generator=seeded(seed))
     return ClassImages.from_arrays(images, torch.arange(8).repeat_interleave(6))
 
 
@@ -65,27 +77,32 @@ def test_the_leak_is_seen_where_there_is_one(tasks, seed):
     assert shared_episodes(tasks, naive(tasks, 40, 1, seed), episodes=100, seed=seed) == 40
 
 
-def test_training_episodes_are_those_that_training_drew():
-    tasks = Remembering(WAVES)
+@pytest.mark.parametrize("waves", [WAVES, Wandering(3, 3)])
+def test_training_episodes_are_those_that_training_drew(waves):
+    tasks = Remembering(waves)
     config = TrainConfig(iterations=5, meta_batch=3, seed=2)
     meta_train(MAML(mlp(1, [4], 1).double(), 0.01), tasks, config)
-    again = list(training_episodes(WAVES, config))
-    assert len(again) == 5 and all(torch.equal(a.query.y, b.query.y) for a, b in zip(again, tasks.drawn))
+    again = list(training_episodes(waves, config))
+    assert len(again) == 5 and all(torch.equal(a.support.y, b.support.y) for a, b in zip(again, tasks.drawn))
 
 
 def test_validation_draws_from_its_own_stream():
     tasks = Remembering(WAVES)
     config = TrainConfig(iterations=2, meta_batch=1, val_episodes=40, seed=0)
-    meta_train(MAML(mlp(1, [4], 1).double(), 0.01), WAVES, config, tasks)
-    assert len(tasks.drawn) == 40 and shared_episodes(WAVES, tasks.drawn, episodes=40, seed=0) == 0
+    meta_train(MAML(mlp(1, [4], 1).double(), 0.01), WAVES, config, tasks)  # a rehearsal of one task, and 40
+    assert len(tasks.drawn) == 41 and shared_episodes(WAVES, tasks.drawn, episodes=40, seed=0) == 0
     assert shared_episodes(WAVES, training_episodes(WAVES, config), episodes=40, seed=derived(0, "val")) == 0
 
 
 def test_the_audit_names_the_leak():
     tasks = FewShot(small_bank(), 3, 1, 2)
     score = meta_test(ProtoNet(conv4(channels=8, image_size=16)), tasks, 30, seed=4)
-    clean = audit(tasks, score, episodes=20, training=training_episodes(tasks, TrainConfig(iterations=50, seed=4)))
-    assert clean.passed and clean.shared_episodes == 0
+    config = TrainConfig(iterations=50, seed=4)
+    clean = audit(tasks, score, episodes=20, training=training_episodes(FewShot(small_bank(1), 3, 1, 2), config))
+    assert clean.passed and clean.shared_episodes == 0 and clean.seen_images == 0
+    same = audit(tasks, score, episodes=20, training=training_episodes(tasks, config))  # other episodes, these classes
+    assert same.shared_episodes == 0 and same.seen_images == len(tasks.images.x) and not same.passed
+    assert f"test images that training has seen: {same.seen_images}" in str(same)
     leaky = audit(tasks, score, episodes=20, training=naive(tasks, 25, 1, 4))
     assert leaky.shared_episodes == 25 and not leaky.passed
     assert "test episodes that training has seen: 25" in str(leaky)

@@ -323,6 +323,19 @@ def test_a_setting_out_of_range_is_named(changes, message):
 
 # --- MAML --------------------------------------------------------------------------------------------------
 
+def test_a_learner_with_nothing_to_train_is_refused():
+    frozen = sine_learner()
+    frozen.net.requires_grad_(False)
+    for learner in (frozen, PixelFloor()):
+        with pytest.raises(ValueError, match="has nothing to train: no parameter of it requires a gradient"):
+            meta_train(learner, Sinusoids(5, 5), config())
+
+
+def test_validation_tasks_in_the_place_of_the_config_are_told_their_own():
+    with pytest.raises(TypeError, match="third argument .* is a Sinusoids: expected a TrainConfig.*fourth, val_tasks="):
+        meta_train(sine_learner(), Sinusoids(5, 5), Sinusoids(5, 5))
+
+
 def test_orders_1_and_2_share_the_loss_and_differ_in_the_gradient():
     first, second = sine_learner(order=1, steps=3), sine_learner(order=2, steps=3)
     episode = Sinusoids(5, 5).sample(4, generator=seeded(0))

@@ -90,14 +90,19 @@ def everything(folder: Path) -> None:
             history = meta_train(learner, tasks, config(checkpoint=mine / f"{name}.pt", log_dir=mine / name), val)
             seen[name] |= {"weights": learner.state_dict(), "history": vars(history)}
 
-        def message(name: str, learner: Learner, tasks: Sinusoids, **changes: Any) -> None:
+        def message(name: str, learner: Learner, tasks: Sinusoids, val: Sinusoids | None = Sinusoids(5, 5),  # noqa: B008
+                    **changes: Any) -> None:
             try:
-                meta_train(learner, tasks, config(**changes), Sinusoids(5, 5))
+                meta_train(learner, tasks, config(**changes), val)
             except BaseException as error:  # KeyboardInterrupt too
                 seen[name] = f"{type(error).__name__}: {error}"
 
         message("indivisible", sine_learner(), Acting(), meta_batch=3, checkpoint=mine / "indivisible.pt")
         message("folder", sine_learner(), Acting(), checkpoint=mine / "missing" / "run.pt")
+        message("another seed", sine_learner(), Acting(), seed=3 + r)
+        message("no validation", sine_learner(), Acting(), None if r else Sinusoids(5, 5))
+        history = meta_train(sine_learner(), Acting(), config(checkpoint=None if r else mine / "own.pt"))
+        seen["own checkpoint"] = len(history.losses)
         broken = sine_learner()
         nan = Acting(3, lambda: broken.net.layers[0].bias.data.fill_(torch.nan))
         message("not finite", broken, nan if r == 1 else Acting())

@@ -55,8 +55,8 @@ RECIPES = {
     "honest": Recipe("recipes/honest.py", "honest"),
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
-    "float32": Recipe("-m bench.float32", "float32"),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
+    "float32": Recipe("-m bench.float32", "float32"),
     "protonet-20w1s": Recipe(omniglot("protonet --way 20 --shot 1 --train-way 60 --iterations 7000"),
                              "omniglot-protonet-20w1s"),
     "protonet-5w1s": Recipe(omniglot("protonet --way 5 --shot 1"), "omniglot-protonet-5w1s"),
@@ -175,7 +175,7 @@ def make(name: str, recipe: Recipe, runs: Path, since: str) -> bool:
 
 def git(*arguments: str) -> str | None:
     """What git prints, or None if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     return done.stdout.strip() if done.returncode == 0 else None
 
 

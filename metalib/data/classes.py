@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from metalib.data.inputs import as_classes, as_examples
+from metalib.data.inputs import as_classes, as_examples, as_indices
+from metalib.functional import seeded
 
 SPLIT_NAMES = ("train", "val", "test")
 
@@ -112,12 +113,11 @@ class ClassData:
         Rotations of one character stay in one split. The split depends on the seed and on the sorted class
         names only, never on the order in which files were read. Raises ValueError if a split would be empty.
         """
-        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        if len(fractions) != 3 or not all(f >= 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(f"fractions={fractions}: give three numbers >= 0, train, val and test, that sum to 1")
         base = self.base.tolist()
         by_name = sorted(set(base), key=lambda b: self.names[base.index(b)])
-        g = torch.Generator().manual_seed(seed)
-        order = [by_name[i] for i in torch.randperm(len(by_name), generator=g)]
+        order = [by_name[i] for i in torch.randperm(len(by_name), generator=seeded(seed))]
         cuts = [round(len(order) * f) for f in (0, fractions[0], fractions[0] + fractions[1], 1)]
         parts = [set(order[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
         for name, part, fraction in zip(SPLIT_NAMES, parts, fractions, strict=True):
@@ -131,7 +131,7 @@ class ClassData:
 
     def subset(self, classes: Iterable[int]) -> Self:
         """Only these classes, renumbered in the given order; splits are kept for the classes that remain."""
-        classes = [int(c) for c in classes]
+        classes = as_indices(classes, "subset()")
         if not classes:
             raise ValueError("subset() of no classes: give at least one class index")
         if len(set(classes)) != len(classes) or min(classes) < 0 or max(classes) >= len(self):
@@ -156,6 +156,9 @@ class ClassData:
 
     def to(self, device: str | torch.device) -> Self:
         """The same bank with its tensors on `device`."""
+        if isinstance(device, torch.dtype):  # would cast labels and counts as well
+            raise TypeError(f"a bank's .to() takes a device, not {device}: tasks cast what they draw, "
+                            f"FewShot(..., dtype={device})")
         return replace(self, **{k: getattr(self, k).to(device) for k in ("x", "labels", "starts", "counts", "base")})
 
     def digest(self) -> str:
@@ -195,9 +198,11 @@ class ClassData:
         return None if self.splits is None else {s: tuple(f(cs)) for s, cs in self.splits.items()}
 
     def _with_splits(self, splits: Mapping[str, Iterable[int]]) -> Self:
-        splits = {name: tuple(int(c) for c in classes) for name, classes in splits.items()}
+        splits = {name: tuple(as_indices(classes, f"split {name!r}")) for name, classes in splits.items()}
         seen: dict[int, str] = {}
         for name, classes in splits.items():
+            if len(set(classes)) != len(classes):
+                raise ValueError(f"split {name!r} names a class twice: {sorted(classes)[:12]} ...")
             for c in classes:
                 if not 0 <= c < len(self):
                     raise ValueError(f"split {name!r} has class {c}; this bank has classes 0 to {len(self) - 1}")

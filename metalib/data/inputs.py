@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 def as_uint8(images: Any) -> Tensor:
     """(M, H, W) or (M, C, H, W); uint8, float in [0, 1] or bool -> uint8 (M, C, H, W), or an error."""
     try:
+        if isinstance(images, np.ndarray):  # PyTorch takes neither negative strides (a flip) nor foreign byte orders
+            images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
         images = torch.as_tensor(images).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"images cannot be made one tensor ({error}); expected an array (M, H, W) or (M, C, H, W) of "
@@ -33,8 +36,11 @@ def as_uint8(images: Any) -> Tensor:
     if images.is_floating_point():
         low, high = float(images.amin()), float(images.amax())
         if not (low >= 0 and high <= 1):  # written so that NaN fails as well
-            raise ValueError(f"float images range from {low:g} to {high:g}; expected [0, 1]: divide by 255, "
-                             "or pass uint8")
+            raise ValueError(f"float images range from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, "
+                             "or pass uint8; .clip(0, 1) what a resize overshot")
+        if 0 < high < 1.5 / 255:  # nothing would be left but 0 and 1 of 255
+            raise ValueError(f"float images range from {low:.3g} to {high:.3g}, black in [0, 1]: were they divided by "
+                             "255 twice? Multiply them by 255")
         return (images * 255).round().to(torch.uint8)
     low, high = (int(m) for m in images.to(images.dtype if images.dtype == torch.uint8 else torch.int64).aminmax())
     if high == 1 and low == 0:
@@ -67,7 +73,7 @@ def as_examples(x: Any) -> Tensor:
     if x.ndim == 0 or 0 in x.shape:
         raise ValueError(f"the examples have shape {tuple(x.shape)}; expected (M, ...), none of them 0")
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which PyTorch can do little
-        x = x.long()
+        x = _signed(x, "the examples")
     if x.is_floating_point() and not bool((finite := torch.isfinite(x)).all()):
         bad = int(torch.nonzero(~finite)[0, 0])
         raise ValueError(f"example {bad} holds NaN or infinity: fill in or drop what is missing")
@@ -100,5 +106,24 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
     if strings is not None:
         values, inverse = np.unique(strings, return_inverse=True)
         return torch.as_tensor(inverse), values.tolist()
-    values, inverse = torch.unique(labels.long(), return_inverse=True)
+    values, inverse = torch.unique(_signed(labels, "labels"), return_inverse=True)
     return inverse, values.tolist()
+
+
+def as_indices(classes: Iterable[int], what: str) -> list[int]:
+    """Class indices, Python's, NumPy's or PyTorch's integers; a mask or a fraction would name other classes."""
+    classes = classes.tolist() if isinstance(classes, (np.ndarray, Tensor)) else list(classes)
+    classes = [c.item() if isinstance(c, (np.generic, Tensor)) else c for c in classes]
+    for c in classes:
+        if isinstance(c, bool) or not isinstance(c, int):
+            fix = "np.flatnonzero(mask)" if isinstance(c, bool) else "names.index(name) gives the index of a name"
+            raise TypeError(f"{what} has {c!r}; expected class indices, integers: {fix}")
+    return classes
+
+
+def _signed(x: Tensor, what: str) -> Tensor:
+    signed = x.long()
+    if x.dtype == torch.uint64 and bool((signed < 0).any()):  # wrapped around
+        raise ValueError(f"{what} hold integers of 2^63 and more, which int64 cannot: number them anew, "
+                         "np.unique(x, return_inverse=True)[1]")
+    return signed

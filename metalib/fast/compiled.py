@@ -37,7 +37,8 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
         backend: of `torch.compile`; True means its default, which needs a C++ compiler on a CPU.
 
     Raises:
-        RuntimeError: the learner changes its own attributes when it is called: a compiled step would not.
+        RuntimeError: the learner changes what it holds (appends to a list, say) when it is called: a compiled step
+            would not. (An attribute that it sets on itself is gone after the call, compiled or not.)
     """
     state, inputs = fixed(learner), {id(t) for t in (*learner.parameters(), *learner.buffers())}
     leaves, form = tree_flatten((state, args))
@@ -63,7 +64,7 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
             graph = make_fx(flat)(*tensors)
             changed = held(mine, inputs) != before
         if changed:
-            raise RuntimeError(f"{type(learner).__name__} changes its own attributes when it is called, which a "
+            raise RuntimeError(f"{type(learner).__name__} changes what it holds when it is called, which a "
                                "compiled step would not: set compile=False")
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))
         versions[key] = lambda given: tree_unflatten(list(fast(*given)), result[0])  # no learner, or it would never go

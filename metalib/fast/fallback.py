@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -10,7 +12,8 @@ import torch
 from torch import nn
 
 Result = TypeVar("Result")
-_LOOPS: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # what of whom vmap was tried for, and could not
+# What of whom vmap was tried for, and could not; "draws" of whom threads were tried for, and may not.
+_LOOPS: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
 def at_once_or_loop(what: str, module: nn.Module, map: str, at_once: Callable[[], Result],
@@ -30,7 +33,8 @@ def at_once_or_loop(what: str, module: nn.Module, map: str, at_once: Callable[[]
         RuntimeError: map="vmap" where vmap cannot go. Out of memory is passed on as it is, and never a reason to loop.
     """
     if map == "loop" or map == "auto" and what in _LOOPS.get(module, ()):
-        return loop()
+        with explained():
+            return loop()
     try:
         return at_once()
     except RuntimeError as error:
@@ -38,17 +42,37 @@ def at_once_or_loop(what: str, module: nn.Module, map: str, at_once: Callable[[]
             raise
         if map == "vmap":
             raise RuntimeError(f"{what} of {type(module).__name__} with map='vmap': {error}\nSet map='loop' (and "
-                               "compile=False), which anything goes through, or map='auto', which finds out") from error
-    result = loop()  # outside of the except clause: an error of its own is not "during handling" of vmap's
+                               "compile=False), which more goes through, or map='auto', which finds out") from error
+    with explained():  # outside of the except clause: an error of its own is not "during handling" of vmap's
+        result = loop()
     _LOOPS.setdefault(module, set()).add(what)
     return result
 
 
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Add the way out to the error of an operator whose derivative cannot be differentiated again."""
+    try:
+        yield
+    except RuntimeError as error:
+        if re.search(r"derivative for .* is not implemented|support double backward", str(error)) is None:
+            raise
+        raise RuntimeError(f"{error}\nA second-order meta-gradient needs that derivative. For attention: with "
+                           "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) around the call; for torch.compile(net): "
+                           "give the net itself; else use another operator, or order=1 (FOMAML)") from error
+
+
 def draws(module: nn.Module) -> bool:
-    """Whether a forward pass would drop out units, drawn from the one generator that all threads share."""
-    return any(m.training and (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
-                               or isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0)
-               for m in module.modules())
+    """Whether a forward pass would draw from the one generator that all threads share, as far as is known."""
+    return "draws" in _LOOPS.get(module, ()) or any(
+        m.training and (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
+                        or isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0)
+        for m in module.modules())
+
+
+def remember_draws(module: nn.Module) -> None:
+    """Layers do not say that they draw; this one did."""
+    _LOOPS.setdefault(module, set()).add("draws")
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,7 +13,7 @@ from torch import nn
 
 from metalib.fast.precision import inherited_autocast
 from metalib.fast.private import private
-from metalib.fast.twin import twin
+from metalib.fast.twin import is_twin, twin
 
 Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
 
@@ -25,8 +24,8 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
 
     Whole tasks are independent, so threads over tasks share no operator, only Python's interpreter and the heap.
     Threads within an operator (what PyTorch does by itself) meet at the end of every operator, which is slow for
-    few-shot sizes and collapses when the machine is busy. Each worker has a twin of the module that shares its
-    parameters, because `functional_call` swaps them in place while it runs.
+    few-shot sizes and collapses when the machine is busy. Each item has a twin of the module to itself, which shares
+    its parameters: what a module notes on itself for one task (a hidden state, a cache) is not there for the next.
 
     Args:
         f: called in a worker thread, where gradient mode has its default; an autocast of the caller's holds there too.
@@ -39,23 +38,15 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
     items = list(items)
     threads = min(threads or torch.get_num_threads(), len(items))
     with private(module) as first:
-        twins = [first, *(twin(first) for _ in range(threads - 1))]
-        if threads <= 1 or None in twins:
-            yield from (f(first, item) for item in items)
+        alone = not is_twin(first)
+        if threads <= 1 or alone:
+            yield from (f(first if alone else twin(first), item) for item in items)
             return
-    free: queue.SimpleQueue[Module] = queue.SimpleQueue()
-    for mine in twins:
-        free.put(mine)
-
     autocast = inherited_autocast()
 
     def work(item: Item) -> Result:
-        mine = free.get()
-        try:
-            with autocast():
-                return f(mine, item)
-        finally:
-            free.put(mine)
+        with autocast():
+            return f(twin(first), item)
 
     within = torch.get_num_threads()
     torch.set_num_threads(1)  # what is done with the results would wake threads that take the workers' cores

@@ -1,8 +1,8 @@
 """Work on a network in private: nobody who holds it sees other weights, other modes or written buffers.
 
-`functional_call` puts other tensors into a module's slots while it runs, a layer with running statistics writes its
-buffers, and `eval()` switches modes. Done to the network itself, each of these is visible to another thread and, after
-an error, to everybody. So the library works on a twin (`metalib.fast.twin`), in which one rule holds:
+Putting a task's weights into a module's slots, a layer with running statistics that writes its buffers, `eval()` that
+switches modes: done to the network itself, each of these is visible to another thread and, after an error, to
+everybody. So the library works on twins (`metalib.fast.twin`), in which one rule holds:
 
     A layer with running statistics (batch norm, instance norm) uses the statistics of the batch at hand, in training
     and at test alike, unless it was frozen (`.eval()` on the layer or on the network): then it uses its stored ones.
@@ -23,10 +23,15 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from metalib.fast.twin import frozen_parts, is_twin, twin
+from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
+
+RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not "
+              "the task's: turn it off, or keep functions and objects that lead back to the network out of it")
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -42,7 +47,8 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
     module from another thread without this function may see the work.
 
     Raises:
-        ValueError: a SyncBatchNorm that is not frozen.
+        ValueError: a layer that no rule could make right: a SyncBatchNorm that is not frozen, an embedding with
+            max_norm, a lazy layer without weights.
     """
     if is_twin(module) and not evaluating:
         yield module
@@ -51,31 +57,58 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
         yield mine
     else:
         with _in_place:
-            before = [(m, m.training, getattr(m, "track_running_stats", None), m._buffers.copy())
-                      for m in module.modules()]
-            marked = [m for m in module.modules() if "_frozen" not in vars(m)]
+            before = [(m, m.training, dict(vars(m)), dict(m._buffers.items())) for m in module.modules()]
             try:
-                for m in marked:
-                    vars(m)["_frozen"] = frozen_parts(m)
+                for m in module.modules():
+                    vars(m).setdefault("_frozen", frozen_parts(m))
                 _settle(module, evaluating)
                 yield module
             finally:
-                for m in marked:
-                    del vars(m)["_frozen"]
-                for m, training, tracks, buffers in before:
-                    m.training = training
+                for m, training, attributes, buffers in before:
+                    m.training = training  # of a scripted module it is no attribute
+                    for k in vars(m).keys() - attributes:
+                        del vars(m)[k]
+                    vars(m).update(attributes)
                     if isinstance(m, STATISTICS):
-                        m.track_running_stats = tracks
                         m._buffers.update(buffers)
 
 
 def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
     """module(*args) with `params` in place of those of its parameters; the module itself is never touched.
 
-    Every call that a learner makes to a network goes through here. Raises what `private` and `read_only` raise.
+    Every call that a learner makes to a network goes through here. A call with params has a twin to itself, which keeps
+    them: activation checkpointing runs parts of it again in the backward pass, and must find them there. What the
+    network notes on itself meanwhile (a hidden state, a cache) is gone with the twin, and reaches no other task.
+
+    Raises:
+        ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
+        RuntimeError: activation checkpointing where no twin can be made.
     """
-    with private(module) as mine, contextlib.nullcontext() if is_twin(module) else read_only(mine):
-        return functional_call(mine, _every_slot(mine, params), args, tie_weights=False) if params else mine(*args)
+    if is_twin(module):
+        return _called(module, params, args)
+    with private(module) as mine, read_only(mine):
+        return _called(mine, params, args)
+
+
+def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...]) -> Any:
+    if not params:
+        return mine(*args)
+    slots = dict(mine.named_parameters(remove_duplicate=False))
+    if unknown := params.keys() - slots:
+        raise ValueError(f"{type(mine).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and phi "
+                         "must come from adapt of the same learner")
+    instead = {id(slots[k]): p for k, p in params.items()}
+    own = twin(mine, instead) if is_twin(mine) else None
+    if own is None:  # in place; each slot once, or a layer in two places keeps what it was given (torch 2.13)
+        once = {k: instead[id(p)] for k, p in _once(mine).items() if id(p) in instead}
+        with torch.autograd.graph.disable_saved_tensors_hooks(RECOMPUTED):
+            return functional_call(mine, once, args, tie_weights=False)
+    result = own(*args)
+    before, after = dict(mine.named_buffers()), dict(own.named_buffers())
+    for k in {**before, **after}:
+        if before.get(k) is not after.get(k):
+            raise _wrote(mine, k)
+    return result
 
 
 def is_frozen(module: nn.Module, name: str) -> bool:
@@ -91,46 +124,68 @@ def own_parameters(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def read_only(module: nn.Module) -> Iterator[None]:
-    """Refuse what the body wrote into the module's buffers.
+def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
+    """Refuse what the body wrote into the module's buffers and, with `weights`, into its parameters.
 
-    Tasks run in any order, several at once, or all in one batch: what one of them leaves behind in a buffer would reach
-    an arbitrary other one. (A plain attribute that carries something from call to call cannot be seen from here.)
+    Tasks run in any order, several at once, or all in one batch: what one of them leaves behind would reach an
+    arbitrary other one.
 
     Raises:
-        ValueError: a buffer was written, replaced, added or removed. The buffer keeps what was written into it.
+        ValueError: a buffer was written, replaced, added or removed, or a parameter was written. Buffers that were
+            written have their values back; parameters keep what was written into them.
     """
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
         before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
-    yield
-    with disable_proxy_modes_tracing():
-        after = dict(module.named_buffers())
-        written = [k for k in {**before, **after}
-                   if k not in before or k not in after or _written(*before[k], after[k])]
-    if not written:
-        return
-    owner = module.get_submodule(written[0].rpartition(".")[0])
-    raise ValueError(f"{type(owner).__name__} wrote its buffer {written[0]!r}, but a learner's buffers are read, never "
-                     "written: what one task leaves behind would reach another. Freeze that layer with .eval() if it "
-                     "stops writing then, build it without the buffer, or carry the value in what adapt returns (phi)")
+        versions = {k: (p, _version(p)) for k, p in module.named_parameters()} if weights else {}
+
+    def undone() -> list[str]:
+        """Give the buffers that were written their values back, and say which they are."""
+        with disable_proxy_modes_tracing():
+            after = dict(module.named_buffers())
+            written = [k for k in {**before, **after}
+                       if k not in before or k not in after or _written(*before[k], after[k])]
+            for b, value, _ in (before[k] for k in written if k in before and not before[k][0].is_inference()):
+                b.data.copy_(value)
+        return written
+
+    try:
+        yield
+    except BaseException:
+        undone()
+        raise
+    if written := undone():
+        raise _wrote(module, written[0])
+    for k, (p, version) in versions.items():  # cuDNN lays out a recurrent layer's weights anew, in place
+        owner = module.get_submodule(k.rpartition(".")[0])
+        if _version(p) != version and not isinstance(owner, nn.RNNBase):
+            raise ValueError(f"{type(owner).__name__}'s parameter {k!r} was written in place, but theta is the same "
+                             "for every task: let adapt return new tensors (metalib.functional.descend makes them) and "
+                             "leave the parameters alone; while another thread trains them, use a copy.deepcopy")
 
 
-def _every_slot(module: nn.Module, params: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`params` under the names of all slots that hold the same parameters, each slot once.
+def _wrote(module: nn.Module, name: str) -> ValueError:
+    owner = module.get_submodule(name.rpartition(".")[0])
+    return ValueError(f"{type(owner).__name__} wrote its buffer {name!r}, but a learner's buffers are read, never "
+                      "written: what one task leaves behind would reach another. Freeze that layer with .eval() if it "
+                      "stops writing then, build it without the buffer, or carry the value in what adapt returns (phi)")
 
-    A layer that stands in two places has two names and one slot. `functional_call` by itself fills that slot twice, and
-    leaves in it, for good, what it put there first (torch 2.13).
-    """
-    slots = {f"{prefix}.{k}" if prefix else k: p for prefix, m in module.named_modules()
-             for k, p in m._parameters.items() if p is not None}
-    given = {id(slots[k]): v for k, v in params.items() if k in slots}
-    rest = {k: v for k, v in params.items() if k not in slots}
-    return {k: given[id(p)] for k, p in slots.items() if id(p) in given} | rest
+
+def _once(module: nn.Module) -> dict[str, Tensor]:
+    """Every slot under one name, also where several of them hold the same parameter."""
+    return {f"{prefix}.{k}" if prefix else k: p for prefix, m in module.named_modules()
+            for k, p in m._parameters.items() if p is not None}
 
 
 def _settle(module: nn.Module, evaluating: bool) -> None:
-    """Put the rule for statistics and modes into effect."""
+    """Put the rule for statistics and modes into effect; refuse layers that no rule could make right."""
     for name, m in module.named_modules():
+        if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.max_norm is not None:
+            raise ValueError(f"{name} is an {type(m).__name__} with max_norm={m.max_norm}, which rewrites its weights "
+                             "in every forward pass: set max_norm=None and bound the norms in your forward()")
+        if isinstance(m, LazyModuleMixin) and m.has_uninitialized_params():
+            raise ValueError(f"{name} is a {type(m).__name__} that has no weights yet: call the network once on an "
+                             "example, before anything else")
+        differentiable_weight_norm(m)
         if isinstance(m, STATISTICS) and m.training:
             if isinstance(m, nn.SyncBatchNorm):
                 raise ValueError(f"{name} is a SyncBatchNorm, which mixes the statistics of tasks in different "

@@ -1,6 +1,7 @@
 """A network's twin: the same weights in slots of its own, so that whoever holds the network sees nothing of the work.
 
-Modules are made anew, which is cheap; parameters, buffers and everything else are shared with the original.
+Modules are made anew, which is cheap; parameters, buffers and everything else are shared with the original. A twin may
+hold other tensors in the places of some parameters: so a network is called with a task's weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import functools
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -28,11 +29,18 @@ class Tied(Exception):
     """Something in a module leads back to the module itself, where a twin cannot follow."""
 
 
-def twin(module: Module) -> Module | None:
+def twin(module: Module, instead: Mapping[int, Tensor] | None = None) -> Module | None:
     """A new module of the same classes that shares every tensor and setting with this one.
+
+    `instead`: id of a parameter -> the tensor that the twin has wherever the module has that parameter, in slots that
+    share it and in attributes, lists and dicts beside them.
 
     None if code that does not come along leads back to the original, whose weights it would use: a function that
     captured a layer, an object that holds one, a compiled or scripted module.
+
+    Raises:
+        ValueError: something that can neither come along nor see other tensors in the places of the parameters: a
+            function that captured one, a view of one that was made beforehand.
     """
     inside: set[int] = set()
     for m in module.modules():
@@ -41,18 +49,18 @@ def twin(module: Module) -> Module | None:
         inside.update((id(m), *map(id, m._parameters.values())))
     inside.discard(id(None))  # of a layer without bias
     try:
-        return _made(module, inside, {})
+        return _made(module, inside, dict(instead or {}))
     except Tied:
         return None
 
 
-def _made(module: nn.Module, inside: set[int], made: dict[int, nn.Module]) -> nn.Module:
-    """The module's twin. `inside`: ids of the modules and parameters in it; `made`: the twins made so far."""
+def _made(module: nn.Module, inside: set[int], made: dict[int, Any]) -> nn.Module:
+    """The module's twin. `inside`: ids of the modules and parameters in it; `made`: what takes their places so far."""
     if id(module) not in made:
         new = made[id(module)] = object.__new__(type(module))
         state = vars(new)
-        state.update({"_frozen": frozen_parts(module)} | vars(module), _is_twin=True,
-                     _parameters=module._parameters.copy(), _buffers=module._buffers.copy(),
+        state.update({"_frozen": frozen_parts(module)} | vars(module), _is_twin=True, _buffers=module._buffers.copy(),
+                     _parameters={k: made.get(id(p), p) for k, p in module._parameters.items()},
                      _modules={k: None if m is None else _made(m, inside, made) for k, m in module._modules.items()})
         for k, v in vars(module).items():
             if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v):
@@ -60,9 +68,14 @@ def _made(module: nn.Module, inside: set[int], made: dict[int, nn.Module]) -> nn
     return made[id(module)]
 
 
-def _rebuilt(v: Any, inside: set[int], made: dict[int, nn.Module]) -> Any:
-    """v itself unless it leads to something inside: then the same thing that leads to its twin."""
-    if not _leads(v, inside) or isinstance(v, Tensor):
+def _rebuilt(v: Any, inside: set[int], made: dict[int, Any]) -> Any:
+    """v itself unless it leads to something inside: then the same thing that leads to what takes its place."""
+    if isinstance(v, Tensor):
+        if id(v._base) in inside:
+            raise ValueError(f"an attribute is a view {tuple(v.shape)} of a parameter, and stays one of theta while a "
+                             "task has weights of its own: make the view in forward()")
+        return made.get(id(v), v)
+    if not _leads(v, inside):
         return v
     if isinstance(v, nn.Module):
         return _made(v, inside, made)
@@ -75,6 +88,9 @@ def _rebuilt(v: Any, inside: set[int], made: dict[int, nn.Module]) -> Any:
     if isinstance(v, functools.partial):
         func, args, keywords = (_rebuilt(e, inside, made) for e in (v.func, v.args, v.keywords))
         return functools.partial(func, *args, **keywords)
+    if isinstance(v, types.FunctionType) and any(isinstance(c, Tensor) and id(c) in inside for c in _captured(v)):
+        raise ValueError(f"the function {v.__qualname__} captured a parameter, and would use theta's while a task has "
+                         "weights of its own: let it read the parameter from its module")
     raise Tied
 
 
@@ -101,9 +117,8 @@ def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:
         if PLAIN.issuperset(map(type, held)):  # a vocabulary, quickly
             return False
     elif isinstance(v, types.FunctionType):
-        captured = [c.cell_contents for c in v.__closure__ or () if _filled(c)]
         named = [g for k in v.__code__.co_names if isinstance(g := v.__globals__.get(k), nn.Module)]
-        held = [*captured, *named, *(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values(), *vars(v).values()]
+        held = [*_captured(v), *named, *(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values(), *vars(v).values()]
     elif isinstance(v, types.MethodType):
         held = [v.__self__, v.__func__]
     elif isinstance(v, functools.partial):
@@ -113,6 +128,10 @@ def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:
     elif hasattr(v, "__dict__"):
         held = vars(v).values()
     return any(_leads(e, inside, depth - 1) for e in held)
+
+
+def _captured(v: types.FunctionType) -> list[Any]:
+    return [c.cell_contents for c in v.__closure__ or () if _filled(c)]
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -75,14 +75,21 @@ def bank(images: ClassImages, *, classes: int = 10, examples: int = 20, ink: boo
 
 
 def accuracy_by_step(scores: Sequence[Score], *, label: str | None = None, axis: Axes | None = None) -> Axes:
-    """Mean and 95 % interval after each of 0..J inner steps, as `meta_test_path` returns them; accuracies in %."""
+    """Mean and 95 % interval at the inner steps of each score, as `meta_test_path` returns them; accuracies in %.
+
+    Scores that do not all say their steps are taken to be those of 0, 1, ..., J.
+    """
+    steps = list(range(len(scores)))
+    if all(s.steps is not None for s in scores):
+        scores = sorted(scores, key=lambda s: s.steps)
+        steps = [s.steps for s in scores]
     axis = axis or plt.subplots()[1]
     scale = 100 if scores[0].metric == "accuracy" else 1
-    axis.errorbar(range(len(scores)), [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
+    axis.errorbar(steps, [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
                   marker="o", capsize=3, label=label)
     axis.set_xlabel("inner steps J")
     axis.set_ylabel("query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
-    axis.set_xticks(range(len(scores)))
+    axis.set_xticks(steps)
     return axis
 
 

@@ -6,10 +6,6 @@ import inspect
 import textwrap
 from collections.abc import Callable
 
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
-
 
 class Source:
     """The source text of one function or class, shown as code in a notebook and as text elsewhere."""
@@ -21,6 +17,10 @@ class Source:
         return self.text
 
     def _repr_html_(self) -> str:
+        from pygments import highlight  # which every notebook has (IPython needs it), and metalib alone has not
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import PythonLexer
+
         return highlight(self.text, PythonLexer(), HtmlFormatter(cssclass="highlight metalib-source"))
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from metalib.data import ClassImages
-from metalib.episode import Episode
+from metalib.episode import Data, Episode
 from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
-from metalib.judging.overlap import shared_episodes
+from metalib.judging.overlap import digest_of, follows_generator, shared_with
 from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot, Tasks
 from metalib.tasks.protocol import one_by_one
@@ -33,12 +33,15 @@ class Audit:
         twin_images: pairs that are different entries with identical content: duplicates in the data.
         repeated_classes: episodes in which two labels are the same class, or two rotations of one character; None where
             only episodes are seen.
-        label_bias: how far labels are from independent of classes, in standard errors (below 5: nothing seen); None
-            where only episodes are seen.
+        label_bias: how far labels are from independent of classes, in standard errors (below 5: nothing seen). Where
+            only episodes are seen, of examples that come again in another episode; None if none does.
         episodes: how many episodes were audited.
         score: the result that the audit belongs to.
         shared_episodes: how many of the score's episodes (of the audited ones without a score) were drawn in training
             too; None if no training was given.
+        seen_images: how many different examples of those episodes were drawn in training too, in whatever episode:
+            classes on both sides of the split; None if no training was given.
+        follows_generator: whether the tasks are drawn from the generator and from nothing else.
         what: what an example is called.
     """
 
@@ -57,14 +60,16 @@ class Audit:
     episodes: int
     score: Score | None = None
     shared_episodes: int | None = None
+    seen_images: int | None = None
+    follows_generator: bool = True
     what: str = "image"
 
     @property
     def passed(self) -> bool:
-        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors), and
-        no test episode that training has seen."""
+        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors),
+        tasks that follow their generator, and no test episode or test image that training has seen."""
         return (self.shared_images == 0 and not self.repeated_classes and (self.label_bias or 0) < 5
-                and not self.shared_episodes)
+                and self.follows_generator and not self.shared_episodes and not self.seen_images)
 
     def __str__(self) -> str:
         shot, query = ("a varying number of" if n is None else n for n in (self.shot, self.query))
@@ -74,16 +79,21 @@ class Audit:
                  f"no-learning floor (cosine to the mean {a}): {self.floor}",
                  f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query, "
                  f"{self.repeated_classes} repeated classes, {self.twin_images} {same} pairs"]
-        if self.label_bias is None:  # only episodes are seen
+        classes, unseen = "classes", "repeated classes"
+        if self.classes is None:  # only episodes are seen
             lines[1] = f"{self.images} different {a}s, digest {self.digest}"
             lines[3] = f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query"
-            lines.append("not looked at: repeated classes, labels that stick to a class (episodes do not say which "
-                         "classes they hold)")
-        else:
-            lines.append(f"labels independent of classes: {'yes' if self.label_bias < 5 else 'NO'} "
+            classes = f"{a}s that come again"
+            unseen += ", labels that stick to a class" if self.label_bias is None else ""
+            lines.append(f"not looked at: {unseen} (episodes do not say which classes they hold)")
+        if self.label_bias is not None:
+            lines.append(f"labels independent of {classes}: {'yes' if self.label_bias < 5 else 'NO'} "
                          f"(largest bias {self.label_bias:.1f} standard errors)")
+        if not self.follows_generator:
+            lines.append("tasks follow their generator: NO (one seed draws different tasks, or every seed the same)")
         if self.shared_episodes is not None:
             lines.append(f"test episodes that training has seen: {self.shared_episodes}")
+            lines.append(f"test {a}s that training has seen: {self.seen_images}")
         if self.score is not None:
             lines.append(f"result: {self.score}, seed {self.score.seed}, episodes {self.score.digest}")
         return "\n".join([*lines, "audit passed" if self.passed else "AUDIT FAILED"])
@@ -96,7 +106,7 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     Args:
         tasks: the classification tasks that were evaluated. `FewShot` says which classes and examples it draws; of
             others, `FixedEpisodes` for example, only the episodes are seen.
-        score: the result to print with it.
+        score: the result to print with it, of these tasks.
         episodes: how many episodes to inspect.
         seed: of those episodes.
         training: the meta-batches of training, from `training_episodes(tasks, config)`, to look for the test's among.
@@ -105,12 +115,19 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
         An `Audit`; print it, or assert its `passed`.
 
     Raises:
-        ValueError: the tasks are regression, or have no support.
+        ValueError: the tasks are regression, or have no support; the score is of other episodes than these tasks draw.
     """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes}: at least 1 is needed, 200 is the custom")
+    if score is not None and score.digest and score.seed is not None:
+        if (drawn := digest_of(tasks, score.n, score.seed)) != score.digest:
+            raise ValueError(f"the score is of episodes {score.digest}, but with its seed {score.seed} these tasks "
+                             f"draw {drawn}: give the tasks that meta_test was given")
     n, first = (score.n, score.seed) if score is not None and score.seed is not None else (episodes, seed)
-    seen = None if training is None else shared_episodes(tasks, training, episodes=n, seed=first)
+    seen = (None, None) if training is None else shared_with(tasks, training, episodes=n, seed=first)
+    follows = follows_generator(tasks, seed)
     if not isinstance(tasks, FewShot):
-        return _of_episodes(tasks, score, episodes, seed, seen)
+        return _of_episodes(tasks, score, episodes, seed, *seen, follows)
     classes, examples = tasks.sample_indices(episodes, generator=seeded(seed))
     bank, K = tasks.images, tasks.shot
     rows = bank.starts.cpu()[classes][..., None] + examples  # (T, N, K+Q)
@@ -118,30 +135,43 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     shared = support[:, :, None] == query[:, None, :]  # (T, N*K, N*Q)
     content = _content_ids(bank.x)
     twins = (content[support][:, :, None] == content[query][:, None, :]) & ~shared
+    shared, twins = int(shared.sum()), int(twins.sum())
+    if type(tasks).sample is not FewShot.sample:  # what it returns need not be what the indices say
+        shared = max(shared, _equal_pairs(tasks.sample(episodes, generator=seeded(seed)))[0] - twins)
     base = bank.base.cpu()[classes].sort(1).values
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.x), bank.digest(), 1 / tasks.way,
-                 meta_test(PixelFloor(), tasks, episodes, seed), int(shared.sum()), int(twins.sum()),
+                 meta_test(PixelFloor(), tasks, episodes, seed), shared, twins,
                  int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
-                 episodes, score, seen, "image" if isinstance(bank, ClassImages) else "example")
+                 episodes, score, *seen, follows, "image" if isinstance(bank, ClassImages) else "example")
 
 
-def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, seen: int | None) -> Audit:
+def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, shared_episodes: int | None,
+                 seen_images: int | None, follows: bool) -> Audit:
     """What can be said of tasks that show their episodes alone."""
     drawn = list(one_by_one(tasks, episodes, seeded(seed)))
     way = drawn[0].support.way
     if way is None:
         raise ValueError(f"{type(tasks).__name__} draws regression tasks (way=None): audit looks at classification")
     floor = meta_test(PixelFloor(), tasks, episodes, seed)  # refuses what is no episode
-    support_x, query_x = (torch.cat([getattr(e, part).x.cpu() for e in drawn]) for part in ("support", "query"))
-    T, M = support_x.shape[:2]
-    content = _content_ids(torch.cat([support_x, query_x], 1).flatten(0, 1)).unflatten(0, (T, -1))
-    shared = content[:, :M, None] == content[:, None, M:]  # (T, M, M')
+    support, query = ([getattr(e, part) for e in drawn] for part in ("support", "query"))
+    whole = Episode(*(Data(torch.cat([d.x for d in part]), torch.cat([d.y for d in part]), way)
+                      for part in (support, query)))
+    shared, content = _equal_pairs(whole)
+    bias = _example_bias(content, torch.cat([whole.support.y, whole.query.y], 1).cpu().long(), way)
     per_class = [torch.stack([(getattr(e, part).y.cpu() == n).sum() for e in drawn for n in range(way)]).unique()
                  for part in ("support", "query")]
     shot, query = (int(counts[0]) if len(counts) == 1 else None for counts in per_class)
     digest = tasks.digest() if hasattr(tasks, "digest") else floor.digest
-    return Audit(way, shot, query, None, int(content.max()) + 1, digest, 1 / way, floor, int(shared.sum()), 0, None,
-                 None, len(drawn), score, seen, "example")
+    return Audit(way, shot, query, None, int(content.max()) + 1, digest, 1 / way, floor, shared, 0, None,
+                 bias, len(drawn), score, shared_episodes, seen_images, follows, "example")
+
+
+def _equal_pairs(whole: Episode) -> tuple[int, Tensor]:
+    """(pairs of a support and a query example of one task that are equal in every number, an id per example (T, M))."""
+    both = torch.cat([whole.support.x, whole.query.x], 1)
+    content = _content_ids(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+    M = whole.support.x.shape[1]
+    return int((content[:, :M, None] == content[:, None, M:]).sum()), content
 
 
 def _content_ids(x: Tensor) -> Tensor:
@@ -149,6 +179,26 @@ def _content_ids(x: Tensor) -> Tensor:
     seen: dict[bytes, int] = {}
     flat = x.cpu().contiguous().view(torch.uint8).reshape(len(x), -1).numpy()
     return torch.tensor([seen.setdefault(row.tobytes(), len(seen)) for row in flat])
+
+
+def _example_bias(ids: Tensor, y: Tensor, way: int) -> float | None:
+    """Does an example predict its label? Standard errors above what relabelling each task at random would give.
+
+    The statistic is the number of pairs of episodes in which an example carries one label twice. Examples of one class
+    share their labels, so its distribution under "not at all" is not that of a table: 100 relabellings measure it.
+    Where pairs are few, one of them is many standard errors; so it may not exceed what a Poisson number would say.
+    """
+    def pairs(labels: Tensor) -> Tensor:  # (T, M)
+        count = torch.bincount((ids * way + labels).flatten()).double()
+        return (count * (count - 1)).sum() / 2
+
+    g = seeded(0)
+    new = [torch.rand(len(y), way, generator=g).argsort(1).gather(1, y) for _ in range(100)]
+    null = torch.stack([pairs(labels) for labels in new])
+    if null.std() == 0:  # no example comes again, or there is one label
+        return None
+    normal, poisson = (pairs(y) - null.mean()) / null.std(), 2 * (pairs(y).sqrt() - null.mean().sqrt())
+    return max(0.0, float(min(normal, poisson)))
 
 
 def _label_bias(classes: Tensor, n_classes: int) -> float:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from metalib.episode import Data, Episode
+from metalib.fast.fallback import explained
+from metalib.fast.private import call
 from metalib.functional import Params, dot, relative_error
 from metalib.learner import Learner, choose_map, meta_gradient
 
@@ -85,12 +87,14 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
         A `Certificate`; print it, or assert its `passed`.
 
     Raises:
-        ValueError: a learner without a parameter to differentiate for, or one that cannot be copied.
+        ValueError: a learner without a parameter to differentiate for, with complex ones, or one that cannot be copied.
     """
     if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
         episode = Episode(*(Data(d.x[None], d.y[None], d.way) for d in episode))
-    learner, episode, errors = _float64_copy(learner, 0 if smooth else 1e-4), episode.to(torch.float64), {}
+    episode, errors = episode.to(torch.float64), {}
     with torch.random.fork_rng():
+        torch.manual_seed(0)
+        learner = _float64_copy(learner, episode, 0 if smooth else 1e-4)
         torch.manual_seed(0)
         expected = double_backward(learner, episode)
         for how in ("vmap", "loop"):
@@ -105,7 +109,8 @@ def double_backward(learner: Learner, episode: Episode) -> Params:
     params = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     total = {k: torch.zeros_like(p) for k, p in params.items()}
     for t in range(episode.tasks):
-        grads = torch.autograd.grad(learner(episode.task(t)), list(params.values()), allow_unused=True)
+        with explained():
+            grads = torch.autograd.grad(call(learner, {}, episode.task(t)), list(params.values()), allow_unused=True)
         for k, g in zip(params, grads):
             total[k] += 0 if g is None else g / episode.tasks
     return total
@@ -128,7 +133,7 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
             for k, p in theta.items():
                 p.copy_(start[k] + h * v[k])
         torch.manual_seed(0)
-        return sum(float(learner(episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
+        return sum(float(call(learner, {}, episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
 
     apart, size, enough = 0.0, 0.0, 0.1 * TOLERANCE[smooth]
     for _ in range(DIRECTIONS):
@@ -154,22 +159,33 @@ def _meta_gradient(learner: Learner, episode: Episode, how: str, map: str) -> Pa
         if how == map or how == "loop":
             raise
         return None
-    return {k: p.grad for k, p in learner.named_parameters() if p.requires_grad}
+    return {k: p.grad.clone() for k, p in learner.named_parameters() if p.requires_grad}  # .backward() adds to p.grad
 
 
-def _float64_copy(learner: Learner, shake: float) -> Learner:
+def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     """A copy, each weight moved by a normal random number of this size."""
-    if not any(p.requires_grad for p in learner.parameters()):
-        raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to certify")
+    theirs = {k: p for k, p in original.named_parameters() if p.requires_grad}
+    if not theirs:
+        raise ValueError(f"{type(original).__name__} has no parameter that requires a gradient: nothing to certify")
+    if any(p.is_complex() for p in theirs.values()):
+        raise ValueError(f"{type(original).__name__} has complex parameters, along which no finite difference is "
+                         "taken: for the check, keep real ones and use torch.view_as_complex in forward()")
     try:
-        learner = copy.deepcopy(learner).double()
+        learner = copy.deepcopy(original).double()
     except (TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{type(learner).__name__} cannot be copied ({error}), and certify_gradient works on a copy "
+        raise ValueError(f"{type(original).__name__} cannot be copied ({error}), and certify_gradient works on a copy "
                          "in float64: build it anew for the check, without cached tensors, locks or files") from error
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in learner.parameters():
             p.add_(shake * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.device))
+    loss = call(learner, {}, episode.task(0))  # what it still takes from the original would be held fixed
+    reached = torch.autograd.grad(loss, list(theirs.values()), allow_unused=True) if loss.requires_grad else ()
+    for k, g_k in zip(theirs, reached):
+        if g_k is not None:
+            raise ValueError(f"a copy of {type(original).__name__} still uses the original's {k!r}, through a function "
+                             "that captured it or a global variable, so another learner would be certified: reach it "
+                             "through an attribute of the module")
     return learner
 
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from itertools import islice
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -76,6 +77,7 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
         return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map),
                                   episode.query) for phi in learner.path(episode.support, steps)])
 
+    _check_steps(steps)
     values, protocol = _each_episode(learner, tasks, episodes, seed, measure, metric, map)
     return [Score.of(v, transductive=transductive, steps=j, **protocol) for j, v in enumerate(values.T)]
 
@@ -100,7 +102,13 @@ def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:
         return learner.adapt(support)
     if "steps" not in inspect.signature(learner.adapt).parameters:
         raise ValueError(f"{type(learner).__name__} has no inner steps: leave steps=None")
+    _check_steps(steps)
     return learner.adapt(support, steps)
+
+
+def _check_steps(steps: int) -> None:
+    if not isinstance(steps, Integral) or steps < 0:
+        raise ValueError(f"steps={steps!r}: expected a whole number of inner steps, 0 or more")
 
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
@@ -115,6 +123,7 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
     with private(learner, evaluating=True) as mine:
         with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
             while drawn := list(islice(stream, 16 if way == "loop" else 64)):
+                _refuse_one_task(tasks, drawn)
                 for episode in drawn:
                     update(digest, episode)
                 batch = _cat(drawn).to(device)
@@ -122,14 +131,14 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                 name = metric_name(metric, batch.query)  # what it refuses, it refuses before the work
                 values.append(_measured(measure, learner, mine, batch, way))
                 bar.update(len(drawn))
-    return torch.cat(values), {"metric": name, "seed": seed, "digest": digest.hexdigest()[:12]}
+    return torch.cat(values), {"metric": name, "seed": int(seed), "digest": digest.hexdigest()[:12]}
 
 
 def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, mine: Learner, batch: Episode,
               map: str) -> Tensor:
     """measure(mine, task) of each task of a batch (T, J); without gradients, unless the learner asks for its own."""
     def guarded(mine: Learner, episode: Episode) -> Tensor:
-        with read_only(mine):
+        with read_only(mine, weights=True):
             return measure(mine, episode)
 
     def one(mine: Learner, t: int) -> Tensor:
@@ -147,7 +156,22 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
                            lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
 
 
+def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
+    """A sampler that starts its own generator anew in every call makes one task look like n, and the interval zero."""
+    first = drawn[0]
+    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first, e)
+                               for a, b in zip(p[:2], q[:2])):
+        raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
+                         "randomness from generator=, or test the one task with episodes=1")
+
+
 def _cat(episodes: list[Episode]) -> Episode:
     support, query = ([getattr(e, part) for e in episodes] for part in ("support", "query"))
+    for part, (first, *others) in (("support", support), ("query", query)):
+        for other in others:
+            if (shape := (*other.x.shape, other.way)) != (expected := (*first.x.shape, first.way)):
+                raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
+                                 f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
+                                 "make one Tasks for each shot, query and way")
     return Episode(*(Data(torch.cat([d.x for d in part]), torch.cat([d.y for d in part]), part[0].way)
                      for part in (support, query)))

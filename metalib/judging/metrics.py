@@ -25,7 +25,7 @@ def metric_name(metric: str | Metric | None, query: Data) -> str:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
                              "for regression give float targets (y.float())")
         return "MSE" if query.y.is_floating_point() else "accuracy"
-    if isinstance(metric, str) and metric not in ("accuracy", "MSE", "loss"):
+    if not callable(metric) and metric not in ("accuracy", "MSE", "loss"):
         raise ValueError(f"metric={metric!r}: expected 'accuracy', 'MSE', 'loss' or a function "
                          "(prediction, y) -> scalar")
     return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
@@ -53,7 +53,10 @@ def value(learner: Learner, metric: str | Metric | None, prediction: Tensor, que
 
 
 def accuracy(prediction: Tensor, query: Data) -> Tensor:
-    """The fraction of queries whose largest logit is the right one; NaN if any prediction is NaN.
+    """The fraction of queries whose largest logit is the right one; NaN if any query has none.
+
+    It has none where a logit is NaN, or where the largest are infinite and several: after an overflow `argmax` would
+    take the first of them, and a network that says nothing would score 1/N.
 
     Args:
         prediction: logits (M, N). A class N or above, which no label has, counts as wrong where it wins.
@@ -67,7 +70,9 @@ def accuracy(prediction: Tensor, query: Data) -> Tensor:
                          f"with labels {tuple(y.shape)}; the predictions have shape {tuple(prediction.shape)}. Set the "
                          f"network's output, or {FIX}")
     right = (prediction.argmax(-1) == y).double().mean()
-    return torch.where(prediction.isnan().any(), torch.nan, right)
+    largest = prediction.amax(-1, keepdim=True)  # NaN if any is
+    tied = ~largest.isfinite() & ((prediction == largest).sum(-1, keepdim=True) != 1)
+    return torch.where(tied.any(), torch.nan, right)
 
 
 def mean_squared_error(prediction: Tensor, query: Data) -> Tensor:

@@ -41,8 +41,49 @@ def shared_episodes(tasks: Tasks, training: Iterable[Episode], *, episodes: int 
         training: the meta-batches that training saw: `training_episodes(tasks, config)` draws them again.
         episodes, seed: of the test.
     """
-    seen = {fingerprint(one) for batch in training for one in _tasks(batch)}
+    seen = {fingerprint(one) for batch in _batches(training) for one in _tasks(batch)}
     return sum(fingerprint(*_tasks(one)) in seen for one in one_by_one(tasks, episodes, seeded(seed)))
+
+
+def shared_with(tasks: Tasks, training: Iterable[Episode], *, episodes: int, seed: int) -> tuple[int, int]:
+    """(`shared_episodes`, how many different examples of those test episodes are in an episode of training)."""
+    seen, seen_rows = set(), set()
+    for batch in _batches(training):
+        for one in _tasks(batch):
+            seen.add(fingerprint(one))
+            seen_rows |= _rows(one)
+    test = [_tasks(one)[0] for one in one_by_one(tasks, episodes, seeded(seed))]
+    rows = set().union(*map(_rows, test))
+    return sum(fingerprint(one) in seen for one in test), len(rows & seen_rows)
+
+
+def digest_of(tasks: Tasks, episodes: int, seed: int) -> str:
+    """The digest of a `Score` of these episodes."""
+    sha = hashlib.sha256()
+    for one in one_by_one(tasks, episodes, seeded(seed)):
+        update(sha, one)
+    return sha.hexdigest()[:12]
+
+
+def follows_generator(tasks: Tasks, seed: int) -> bool:
+    """Whether one seed draws one task again and again, and not every seed the same one; lists of tasks need none."""
+    def first(seed: int) -> bytes:
+        return fingerprint(*_tasks(next(one_by_one(tasks, 1, seeded(seed)))))
+
+    return hasattr(tasks, "in_order") or (first(seed) == first(seed) and len({first(s) for s in range(8)}) > 1)
+
+
+def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
+    if hasattr(training, "sample"):
+        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches that training drew: "
+                        "training_episodes(tasks, config)")
+    return [training] if isinstance(training, Episode) else training
+
+
+def _rows(task: Episode) -> set[bytes]:
+    """8 bytes for each example of a task, whatever precision its numbers were drawn in."""
+    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy() for d in task]
+    return {hashlib.blake2b(row.tobytes(), digest_size=8).digest() for part in flat for row in part}
 
 
 def _tasks(batch: Episode) -> list[Episode]:

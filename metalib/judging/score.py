@@ -24,6 +24,9 @@ class Score:
 
     A task whose prediction held a NaN has the value NaN, and so has the mean: it is neither right nor wrong.
 
+    Raises:
+        ValueError: `values` is not one number a task.
+
     Attributes:
         mean: the mean of `values`.
         ci95: half the width of the 95 % interval.
@@ -45,6 +48,11 @@ class Score:
     transductive: bool = True
     steps: int | None = None
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or len(self.values) == 0:
+            raise ValueError(f"values have shape {tuple(self.values.shape)}; expected (n,), one number a task: take "
+                             "the mean over the queries of each task first")
 
     @classmethod
     def of(cls, values: Tensor, **protocol: str | int | bool | None) -> Score:

@@ -81,7 +81,12 @@ class MAML(Learner):
 
     def support_loss(self, phi: Params, support: Data) -> Tensor:
         """L_S(phi), the inner loss."""
-        return self.task_loss(self.predict(phi, support.x), support.y)
+        prediction = self.predict(phi, support.x)
+        known = self.loss is None and support.way is not None and isinstance(prediction, Tensor)
+        if known and prediction.shape[-1] < support.way:
+            raise ValueError(f"the network has {prediction.shape[-1]} outputs, which cannot tell {support.way} classes "
+                             f"apart: give it {support.way}, e.g. conv4(out_dim={support.way}), or lower way=")
+        return self.task_loss(prediction, support.y)
 
     def predict(self, phi: Params, x: Tensor) -> Tensor:
         """The network with the task's weights: f_phi(x)."""

@@ -124,8 +124,8 @@ class Classify:
 
     def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype = torch.float32) -> None:
         images = _bank(images, dtype)
-        if batch < 1:
-            raise ValueError(f"batch={batch}: at least 1 is needed")
+        if not isinstance(batch, Integral) or batch < 1:
+            raise ValueError(f"batch={batch!r}: expected an integer, at least 1")
         self.images, self.batch, self.dtype = images, batch, dtype
         self.way = len(images.counts)
 
@@ -146,4 +146,8 @@ def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
                         "one with ClassData.from_arrays(x, labels) or ClassImages.from_arrays(images, labels)")
     if not dtype.is_floating_point:
         raise ValueError(f"dtype={dtype}: expected a floating-point dtype; a ClassData's integers stay integers anyway")
+    if images.x.is_floating_point() and torch.finfo(images.x.dtype).max > (most := torch.finfo(dtype).max):
+        if float(images.x.abs().max()) > most:
+            raise ValueError(f"examples as large as {float(images.x.abs().max()):.3g} are infinite in {dtype}: scale "
+                             f"them, or set dtype={images.x.dtype}")
     return images

@@ -24,4 +24,19 @@ def one_by_one(tasks: Tasks, episodes: int, generator: torch.Generator) -> Itera
     if hasattr(tasks, "in_order"):
         yield from (tasks.in_order(i, i + 1) for i in range(min(episodes, len(tasks))))
     else:
-        yield from (tasks.sample(1, generator=generator) for _ in range(episodes))
+        who = type(tasks).__name__
+        yield from (check_drawn(tasks.sample(1, generator=generator), 1, who) for _ in range(episodes))
+
+
+def check_drawn(drawn: Episode, n: int, who: str) -> Episode:
+    """What `who.sample` returned for n tasks, or an error: with another number of them every count that follows (the
+    tasks of a score and its interval, the tasks of a meta-batch) would be wrong in silence."""
+    if not isinstance(drawn, Episode):
+        raise TypeError(f"{who}.sample returned a {type(drawn).__name__}; expected Episode(Data(x, y, way), "
+                        "Data(x, y, way)), its tensors with a leading task axis")
+    support, query = drawn.support.x.shape, drawn.query.x.shape
+    if support[:1] != (n,) or query[:1] != (n,):
+        raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned support.x of shape "
+                         f"{tuple(support)} and query.x of shape {tuple(query)}: expected (T, M, ...) with T = {n}. "
+                         "Draw as many tasks as asked for; of a single one add the task axis with x[None]")
+    return drawn

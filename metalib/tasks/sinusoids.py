@@ -27,6 +27,10 @@ class Sinusoids:
                  phase: tuple[float, float] = (0.0, math.pi), dtype: torch.dtype = torch.float64) -> None:
         if min(shot, query) < 1:
             raise ValueError(f"shot={shot}, query={query}: each must be at least 1")
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype={dtype}: expected a floating-point dtype, in which a sine is no whole number")
+        if not all(math.isfinite(v) for v in (*amplitude, *phase)):
+            raise ValueError(f"amplitude={amplitude}, phase={phase}: expected two finite numbers each, low and high")
         self.shot, self.query, self.amplitude, self.phase, self.dtype = shot, query, amplitude, phase, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:

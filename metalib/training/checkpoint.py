@@ -30,7 +30,11 @@ def save(learner: Learner, path: str | os.PathLike[str]) -> None:
         TypeError: a constructor argument cannot be stored (an open file, say); nothing is written.
         ValueError: a setting was changed in a way that no constructor argument says.
     """
-    content = {"format": FORMAT, "spec": _spec(learner, type(learner).__name__), "weights": learner.state_dict(),
+    try:
+        spec = _spec(learner, type(learner).__name__)
+    except (TypeError, ValueError) as error:  # a learner that took hours must not be lost to one of its settings
+        raise type(error)(f"{error}. To keep the weights alone: torch.save(learner.state_dict(), path)") from error
+    content = {"format": FORMAT, "spec": spec, "weights": learner.state_dict(),
                "frozen": [k for k, p in learner.named_parameters() if not p.requires_grad],
                "eval": [k for k, m in learner.named_modules() if not m.training]}
     write(content, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from metalib.training.distributed import tasks_each
 
 HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
 COUNTS = ("iterations", "meta_batch", "seed", "chunk", "val_every", "val_episodes", "checkpoint_every")
+NUMBERS = (*COUNTS, "lr", "clip")
 POSITIVE = ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes")
 
 
@@ -63,14 +65,15 @@ class TrainConfig:
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
             if name in ("checkpoint", "log_dir"):
-                if value is not None and not str(value):
+                if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
                     raise ValueError(f"{name}={value!r}: expected a path, or None to write nothing")
                 continue
             value = plain(value, f"TrainConfig({name}=)")
-            if name in COUNTS and value is not None:
-                if isinstance(value, (bool, str)) or value != value or value % 1:
-                    raise ValueError(f"{name}={value!r}: expected a whole number")
-                value = int(value)
+            if name in NUMBERS and not (value is None and name in ("chunk", "clip")):
+                number, whole = type(value) in (int, float), name in COUNTS  # no bool
+                if not number or (whole and value % 1 != 0):
+                    raise ValueError(f"{name}={value!r}: expected a {'whole ' if whole else ''}number")
+                value = int(value) if whole else value
             object.__setattr__(self, name, value)  # the class is frozen for everybody else
 
 
@@ -80,7 +83,10 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def check(config: TrainConfig) -> None:
-    """Raise a ValueError that names a setting out of range."""
+    """Raise a ValueError that names a setting out of range, or a TypeError for what is no `TrainConfig`."""
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"the third argument of meta_train is a {type(config).__name__}: expected a TrainConfig. "
+                        "Validation tasks are the fourth, val_tasks=")
     if config.schedule not in ("constant", "cosine"):
         raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
     for name in POSITIVE:

@@ -138,6 +138,23 @@ def share(episodes: Episode) -> Episode:
     return Episode(*(Data(d.x[mine], d.y[mine], d.way) for d in episodes))
 
 
+def agree(settings: dict[str, Any]) -> None:
+    """Nothing if all processes were given the same; each of them would else compute a part of another run.
+
+    Raises:
+        ValueError: on every process, naming what differs.
+    """
+    everyone: list[Any] = [None] * world_size()
+    if len(everyone) == 1:
+        return
+    dist.all_gather_object(everyone, settings)
+    for r, theirs in enumerate(everyone):
+        if wrong := [f"{k}={v!r} on rank 0, {theirs[k]!r} on rank {r}" for k, v in everyone[0].items()
+                     if theirs[k] != v]:
+            raise ValueError(f"the processes of one run need the same settings: {'; '.join(wrong)}. A seed from the "
+                             "clock, for example, differs: draw it once, and pass it to all of them")
+
+
 @torch.no_grad()
 def average(parameters: Iterable[Tensor], loss: float, stop: bool = False) -> tuple[float, bool]:
     """Average every `p.grad` and the meta-loss over the processes, in one all-reduce; with one process, do nothing.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import uuid
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,17 +17,26 @@ from torch import Tensor, nn
 from metalib.arguments import plain
 
 
-def write(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: bool = True) -> None:
     """torch.save to a temporary file in the same folder, flushed to disk, then renamed over `path`.
 
     A process killed at any moment leaves the old file or the new one, never half of one; of several threads or
-    processes that write to one path the last one wins, with a whole file.
+    processes that write to one path the last one wins, with a whole file. A link stays a link: the file that it points
+    to is written.
+
+    Args:
+        content: tensors and plain values.
+        path: where to.
+        replace: False leaves a file that is there alone, and of several processes lets exactly one write it.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full.
+        OSError: the folder is missing or not writable, or the disk is full; FileExistsError: see `replace`.
         TypeError: something in it could be written but not read again; nothing is written.
+        ValueError: the path is a device or a pipe.
     """
     path = Path(path)
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    _check_ordinary(path)
     _check_readable(content, "")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
@@ -35,14 +47,40 @@ def write(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
         raise type(error)(error.errno, f"cannot write in {path.parent} ({error.strerror}): choose a folder you may "
                           "write to") from error
     try:
-        with file:
+        with _named(path), file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        if replace or not _linked(temporary, path):
+            os.replace(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError of what is done inside says which file could not be written, also where PyTorch hid it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError about positions in an archive
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise type(cause)(cause.errno, f"cannot write {path} ({cause.strerror or cause}): make room, or choose another "
+                          "place. A file that was there is as it was") from error
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give the file its name unless that is taken (FileExistsError); False where the file system has no such links."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if path.exists():  # where there are no links, this is as close as it gets
+            raise FileExistsError(error.errno, f"{path} exists") from error
+        return False
+    return True
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -53,6 +91,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is damaged (its checksums are wrong, its end is missing), or somebody else's.
     """
     path = Path(path)
+    _check_ordinary(path)
     try:
         file = open(path, "rb")
     except FileNotFoundError as error:
@@ -83,13 +122,23 @@ def _damaged(file: BinaryIO) -> bool:
     """
     start = file.read(4)
     file.seek(0)
-    if not zipfile.is_zipfile(file):
-        return start[:2] == b"PK" or not start
     try:
+        if not zipfile.is_zipfile(file):
+            return start[:2] == b"PK" or not start
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is not None
     except (zipfile.BadZipFile, EOFError, RuntimeError):
         return True
+    except OSError as error:  # an offset that became negative; a disk that fails says something else
+        if error.errno != errno.EINVAL:
+            raise
+        return True
+
+
+def _check_ordinary(path: Path) -> None:
+    """ValueError for a device or a pipe: one of them never ends, another never answers, and root can replace both."""
+    if path.exists() and not path.is_file() and not path.is_dir():  # open() has a word for folders
+        raise ValueError(f"{path} is a device or a pipe: name an ordinary file")
 
 
 def _check_readable(value: Any, where: str) -> None:

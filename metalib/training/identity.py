@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import random
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def describe(parts: dict[str, Any], *, contents: bool = True) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], *, ignore: Iterable[str] = ()) -> list[str]:
-    """What differs, in words: ["learner.inner_lr: 0.1 in the checkpoint, 0.4 now", ...].
+    """What differs, in words: ["learner.inner_lr: 0.1 in the checkpoint, 0.4 now", ...]; of an object that is another
+    one, or was not there, that alone.
 
     Args:
         then, now: two descriptions.
@@ -46,14 +48,25 @@ def differences(then: dict[str, Any], now: dict[str, Any], *, ignore: Iterable[s
     def show(side: dict[str, Any], name: str) -> str:
         return repr(side[name]) if name in side else "nothing"
 
-    passed = [k for k in then | now for i in ignore if k == i or k.startswith((f"{i}.", f"{i}["))]
-    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in then | now
-            if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))]
+    return [f"{k}: {show(then, k)} in the checkpoint, {show(now, k)} now" for k in _differing(then, now, ignore)]
+
+
+def within(description: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The part of a description that is about these names, and about everything that they hold."""
+    return {k: v for k, v in description.items() if any(k == n or k.startswith((f"{n}.", f"{n}[")) for n in names)}
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     """The attributes that differ between two descriptions of the same objects: their state, not their settings."""
-    return {line.split(": ")[0].split("[")[0] for line in differences(before, after)}
+    return {k.split("[")[0] for k in _differing(before, after)}
+
+
+def _differing(then: dict[str, Any], now: dict[str, Any], ignore: Iterable[str] = ()) -> list[str]:
+    """The names whose values differ, without those that a name which differs holds."""
+    passed = within(then | now, ignore)
+    wrong = {k: None for k in then | now
+             if k not in passed and not ((k in then) == (k in now) and same(then.get(k), now.get(k)))}
+    return [k for k in wrong if not any(k[:i] in wrong for i, c in enumerate(k) if c in ".[")]
 
 
 def _walk(x: Any, name: str, contents: bool, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
@@ -71,6 +84,8 @@ def _walk(x: Any, name: str, contents: bool, above: tuple[int, ...]) -> Iterator
         yield name, x.__name__ if isinstance(x, type) else str(x)
     elif isinstance(x, (list, tuple, set, frozenset, dict)):
         yield from _container(x, name, contents, above)
+    elif isinstance(x, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+        yield name, f"{type(x).__name__} {_position(x)}"
     elif isinstance(x, functools.partial):
         yield from _container([x.func, x.args, x.keywords], name, contents, above)
     elif isinstance(x, (types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
@@ -142,6 +157,15 @@ def _array(x: Tensor | np.ndarray) -> str:
     t = torch.as_tensor(x) if isinstance(x, Tensor) or x.dtype.kind in "biufc" else None
     data = repr(x.tolist()).encode() if t is None else t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
     return _hash(data)
+
+
+def _position(x: Any) -> str:
+    """A hash of where a stream of random numbers stands."""
+    if isinstance(x, torch.Generator):
+        return _hash(x.get_state().numpy())
+    if isinstance(x, random.Random):
+        return _hash(repr(x.getstate()).encode())
+    return _hash(repr(x.bit_generator.state if isinstance(x, np.random.Generator) else x.get_state()).encode())
 
 
 def _scalar(x: Any) -> Any:

@@ -12,31 +12,42 @@ import torch
 
 from metalib.functional import derived
 from metalib.learner import Learner
+from metalib.progress import say
 from metalib.training import checkpoint
 from metalib.training.config import TrainConfig, settings
 from metalib.training.history import History
-from metalib.training.identity import describe, differences
+from metalib.training.identity import describe, differences, moved, within
 from metalib.training.log import Log
+from metalib.training.validation import rehearse
+
+VALIDATION = ("val_tasks", "TrainConfig.val_every", "TrainConfig.val_episodes", "TrainConfig.metric")
 
 
 def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Optimizer, generator: torch.Generator,
           log: Log) -> dict[str, Any]:
     """The state to start from: the checkpoint's if there is one, else the learner's, which is written there.
 
+    It is written before the work, not after it, so that a folder that cannot be written to says so, and so that of two
+    runs that begin at the same moment only one has the file.
+
     Args:
         parts: {"learner": ..., "tasks": ..., "val_tasks": ...}, what the run consists of besides its settings.
     """
-    run = {"is": {}, "state": [], "iterations": config.iterations}
+    run = {"is": {}, "state": [], "stood": {}, "iterations": config.iterations}
     if config.checkpoint:
         run["is"] = describe({**parts, **{f"TrainConfig.{k}": v for k, v in settings(config).items()}})
     state = _state(run, parts["learner"], optimizer, generator, History(), None)
-    if config.checkpoint and Path(config.checkpoint).exists():
+    if not config.checkpoint or not Path(config.checkpoint).exists():
+        rehearse(parts["learner"], parts["val_tasks"], config)
+    if config.checkpoint and (Path(config.checkpoint).exists() or not _begun(state, config.checkpoint)):
         state = checkpoint.read(config.checkpoint)
         _recognise(state, run["is"], config)
-        state["run"]["iterations"] = config.iterations
-    elif config.checkpoint:  # a folder that cannot be written to must say so before the work, not after it
-        checkpoint.write(state, config.checkpoint)
+        if len(state["history"]["losses"]) < config.iterations:
+            _warn_of_state(state["run"], describe(parts, contents=False), config)
+        state["run"] |= {"is": run["is"], "iterations": config.iterations}
     done = len(state["history"]["losses"])
+    if done:
+        say(f"meta-train: continues {config.checkpoint} after {done} of {config.iterations} meta-iterations")
     log.open(config.log_dir, done, state["history"]["seconds"])
     if not done:
         log.look(parts["tasks"], "train", config.meta_batch, derived(config.seed, "train"))
@@ -44,10 +55,20 @@ def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Opt
     return state
 
 
-def keep(config: TrainConfig, run: dict[str, Any], learner: Learner, optimizer: torch.optim.Optimizer,
-         generator: torch.Generator, history: History, best: dict[str, Any] | None) -> None:
-    """Write the training state to `config.checkpoint`."""
-    checkpoint.write(_state(run, learner, optimizer, generator, history, best), config.checkpoint)
+def keep(config: TrainConfig, run: dict[str, Any], parts: dict[str, Any], first: dict[str, Any],
+         optimizer: torch.optim.Optimizer, generator: torch.Generator, history: History,
+         best: dict[str, Any] | None) -> None:
+    """Write the training state to `config.checkpoint`, if it is asked for.
+
+    Args:
+        run: what the state to start from says about the run.
+        parts: see `begin`; first: their description when the work began.
+    """
+    if config.checkpoint:
+        now = describe(parts, contents=False)
+        state = sorted({*run["state"], *moved(first, now)})
+        run = {**run, "state": state, "stood": within(now, state)}
+        checkpoint.write(_state(run, parts["learner"], optimizer, generator, history, best), config.checkpoint)
 
 
 def restore(state: dict[str, Any], config: TrainConfig, learner: Learner, optimizer: torch.optim.Optimizer,
@@ -69,6 +90,15 @@ def _state(run: dict[str, Any], learner: Learner, optimizer: torch.optim.Optimiz
             "best": best}
 
 
+def _begun(state: dict[str, Any], path: str | Path) -> bool:
+    """Write the first state, unless another process has begun its run there in this moment."""
+    try:
+        checkpoint.write(state, path, replace=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:
     """ValueError unless the state is of the run that `now` describes and has not gone beyond its end."""
     path, anew = config.checkpoint, "or another checkpoint= to start anew"
@@ -78,8 +108,10 @@ def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) 
         raise ValueError(f"{path} was written by another version of metalib (format {state.get('format', 1)}, this one "
                          f"has {checkpoint.FORMAT}): use the version that began the run, {anew}")
     run, done = state["run"], len(state["history"]["losses"])
-    # What changed while the run went on (a counter of calls, say) is state, and none of its settings.
-    if wrong := differences(run["is"], now, ignore=run["state"]):
+    # What changed while the run went on (a counter of calls, say) is state, and none of its settings. And how a run is
+    # validated can be chosen until it would have been for the first time: a mistake there must not cost the training.
+    unused = not state["history"]["validations"] and (config.val_every == 0 or done <= config.val_every)
+    if wrong := differences(run["is"], now, ignore=[*run["state"], *(VALIDATION if unused else ())]):
         more = f"; and {len(wrong) - 6} more" if len(wrong) > 6 else ""
         network = " and holds another network" if any(re.match(r"learner\.\w+\.", line) for line in wrong) else ""
         raise ValueError(f"{path} belongs to another run{network}: {'; '.join(wrong[:6])}{more}. Use the learner, the "
@@ -91,3 +123,12 @@ def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) 
         warn(f"{path}: the first {done} meta-iterations followed a cosine over {run['iterations']}, the rest follows "
              f"one over {config.iterations}: this is not the run that {config.iterations} from the start would be",
              stacklevel=2)
+
+
+def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:
+    """A warning where the objects given now stand elsewhere than those that were trained with, whose state no file has.
+    """
+    if "stood" in run and (wrong := differences(run["stood"], within(now, run["state"]))):
+        warn(f"{config.checkpoint} has no state of your own objects, and they had changed: {'; '.join(wrong[:6])}. If "
+             "what they do depends on it (a curriculum, a generator of their own), set it before meta_train: this is "
+             "not the run that was interrupted", stacklevel=2)

@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill, made to wait for a safe point."""
+"""Ctrl-C, a polite kill and a closed terminal, made to wait for a safe point."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C, or a polite kill (SIGTERM), wait for a safe point: yields a function that says whether one came.
+    """Let Ctrl-C, a polite kill (SIGTERM) or the end of the terminal (SIGHUP) wait for a safe point.
 
-    A second one interrupts at once. Outside the main thread, where signals do not arrive, nothing changes.
+    Yields a function that says whether one came. A second one interrupts at once. One that is ignored stays so: `nohup`
+    means it. Outside the main thread, where signals do not arrive, nothing changes.
     """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def handler(number: int, frame: object) -> None:
         if pressed.is_set():

@@ -7,25 +7,24 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
-from warnings import warn
 
 import torch
 
 from metalib.episode import Episode
 from metalib.functional import derived, seeded
-from metalib.judging.evaluate import meta_test
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
 from metalib.tasks import Tasks
-from metalib.training.config import TrainConfig, check
-from metalib.training.distributed import average, on_rank_zero, rank, share
+from metalib.tasks.protocol import check_drawn
+from metalib.training.config import TrainConfig, check, settings
+from metalib.training.distributed import agree, average, on_rank_zero, rank, share, tasks_each
 from metalib.training.history import History
-from metalib.training.identity import describe, moved
+from metalib.training.identity import describe
 from metalib.training.log import Log
-from metalib.training.randomness import own_randomness
+from metalib.training.randomness import callers_randomness, own_randomness
 from metalib.training.resume import begin, keep, restore
 from metalib.training.signals import deferred_interrupt
+from metalib.training.validation import due, validate
 
 
 def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
@@ -40,9 +39,13 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     With `checkpoint=`, the state is written before anything that may fail, validation included, and the next call goes
     on from there, bit for bit; what was not yet validated is then. The file belongs to a learner, its network, the
     tasks and the settings: another run is refused, with the names of what differs. `iterations` is not among them, so a
-    run can be extended. (With schedule="cosine" the rates of what is left follow the cosine over the new number, and a
-    warning says so: the result is not that of one run of that length.) What a network draws for itself, as dropout
-    does, comes from a stream of its own in each meta-iteration; the caller's global generator is left alone.
+    run can be extended. (What was validated at its earlier end stays a candidate. With schedule="cosine" the rates of
+    what is left follow the cosine over the new number, and a warning says so: the result is not that of one run of that
+    length.) How a run is validated may change until the first validation.
+
+    What a network or the tasks draw from the global generators of PyTorch, NumPy or Python, as dropout does, comes from
+    a stream of its own in each meta-iteration; the caller's generators are left alone. What objects of your own
+    remember is not in the file: a warning says so where they have changed.
 
     Inside `process_group()` every process calls it and takes its share of each meta-batch: the same run as one process
     computes, up to the order of a sum and to dropout's draws, so it may be resumed by another number of processes.
@@ -50,45 +53,46 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
     same History.
 
     Raises:
-        ValueError: a setting out of range, or a checkpoint of another run.
+        ValueError: a setting out of range, nothing to train, or a checkpoint of another run.
         FloatingPointError: the meta-loss, its gradient or the stepped weights are not finite. The learner keeps the
             weights from before, and so does the checkpoint.
-        KeyboardInterrupt: (also for SIGTERM) passed on after the training state was written.
+        KeyboardInterrupt: (also for SIGTERM and SIGHUP) passed on after the training state was written.
     """
     check(config)
-    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=config.lr)
+    agree({"iterations": config.iterations, "val_tasks": "none" if val_tasks is None else "given", **settings(config)})
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError(f"{type(learner).__name__} has nothing to train: no parameter of it requires a gradient")
+    optimizer = torch.optim.Adam(trained, lr=config.lr)
     generator, log = seeded(derived(config.seed, "train")), Log()
     parts = {"learner": learner, "tasks": tasks, "val_tasks": val_tasks}
     state = on_rank_zero(begin, config, parts, optimizer, generator, log)
     best, history = restore(state, config, learner, optimizer, generator)
-    run, first = state["run"], describe(parts, contents=False)
+    first = describe(parts, contents=False)
 
     def written() -> None:
-        if config.checkpoint:
-            log.flush()
-            seen = {**run, "state": sorted({*run["state"], *moved(first, describe(parts, contents=False))})}
-            on_rank_zero(keep, config, seen, learner, optimizer, generator, history, best)
+        log.flush()
+        on_rank_zero(keep, config, state["run"], parts, first, optimizer, generator, history, best)
 
     device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
-    with (contextlib.closing(log), deferred_interrupt() as interrupted,
+    with (contextlib.closing(log), callers_randomness(), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while True:
             i = len(history.losses)
             validated = bool(history.validations) and history.validations[-1][0] == i
-            if _validates(config, val_tasks, i) and not validated and (i == config.iterations or not stop):
-                best = on_rank_zero(_validate, learner, val_tasks, config, history, best, log)
+            if due(config, val_tasks, i) and not validated and (i == config.iterations or not stop):
+                best = on_rank_zero(validate, learner, val_tasks, config, history, best, log)
                 written()
             if i == config.iterations or stop:
                 break
-            with own_randomness(derived(config.seed, f"draws/{i}"), device):
-                episodes = share(tasks.sample(config.meta_batch, generator=generator)).to(device)
+            episodes = share(_drawn(tasks, config, i, generator, device)).to(device)
             loss, threads = _gradient(learner, episodes, config, i, threads)
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
             history.losses.append(loss)
             history.seconds, i = time.perf_counter() - began, i + 1
             log.step(i, loss, norm, optimizer.param_groups[0]["lr"], history.seconds)
-            if i % config.checkpoint_every == 0 or i == config.iterations or stop or _validates(config, val_tasks, i):
+            if i % config.checkpoint_every == 0 or i == config.iterations or stop or due(config, val_tasks, i):
                 written()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update()
@@ -109,13 +113,16 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
 def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
     """The meta-batches that `meta_train(learner, tasks, config)` draws, in order: what `audit` compares a test with."""
     generator = seeded(derived(config.seed, "train"))
-    return (tasks.sample(config.meta_batch, generator=generator) for _ in range(config.iterations))
+    for i in range(config.iterations):
+        with callers_randomness():
+            episodes = _drawn(tasks, config, i, generator, torch.device("cpu"))
+        yield episodes
 
 
-def _validates(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
-    """Whether the weights after i meta-iterations are to be validated."""
-    every = config.val_every
-    return val_tasks is not None and i > 0 and (i == config.iterations or (every > 0 and i % every == 0))
+def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator, device: torch.device) -> Episode:
+    """The meta-batch of meta-iteration i, what the tasks draw for themselves included."""
+    with own_randomness(derived(config.seed, f"draws/{i}"), device):
+        return tasks.sample(config.meta_batch, generator=generator)
 
 
 def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
@@ -125,10 +132,11 @@ def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
     Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
     taken again in one thread, and so is every later one.
     """
+    check_drawn(episodes, tasks_each(config.meta_batch), "tasks")
     with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
         loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
                                    precision=config.precision, compile=config.compile))
-        if threads is None and drawn() and torch.get_num_threads() > 1:
+        if threads is None and torch.get_num_threads() > 1 and drawn():
             return _gradient(learner, episodes, config, i, 1)
     return loss, threads
 
@@ -159,21 +167,3 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
                                  "the learner keeps the weights from before. Lower lr. In float16 Adam's epsilon, "
                                  '1e-8, is 0: train in float32, with precision="bf16" for speed')
     return norm
-
-
-def _validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
-              best: dict[str, Any] | None, log: Log) -> dict[str, Any] | None:
-    """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
-    iteration = len(history.losses)
-    with own_randomness(derived(config.seed, f"validation {iteration}"), device_of(learner)):
-        score = meta_test(learner, val_tasks, config.val_episodes, seed=derived(config.seed, "val"),
-                          metric=config.metric, map=config.map)
-    history.validations.append((iteration, score.mean, score.ci95))
-    log.validation(iteration, score)
-    merit = score.mean if score.metric == "accuracy" else -score.mean
-    if not math.isfinite(merit):
-        warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
-             stacklevel=2)
-    if not math.isfinite(merit) or (best is not None and merit <= best["merit"]):
-        return best
-    return {"merit": merit, "iteration": iteration, "weights": {k: v.clone() for k, v in learner.state_dict().items()}}
