@@ -13,7 +13,7 @@ from tqdm.std import tqdm
 EVERY = 60  # seconds between two lines of a log
 
 
-class Lines:
+class LogLines:
     """The part of tqdm's interface that metalib uses, as plain lines on stderr: about one a minute, none before.
 
     meta-train: 1200/6000, loss 1.234, 61 s
@@ -41,7 +41,7 @@ class Lines:
     def close(self) -> None:
         """Nothing is left open."""
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> LogLines:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -59,7 +59,7 @@ def _quiet() -> bool:
     return bool(os.environ.get("METALIB_QUIET")) or sys.stderr is None or rank != 0
 
 
-def progress(total: int, what: str, initial: int = 0) -> tqdm | Lines:
+def progress(total: int, what: str, initial: int = 0) -> tqdm | LogLines:
     """A progress bar for anything longer than a few seconds.
 
     It shows in a terminal and in a live notebook. Where stderr goes to a file or a pipe it is a plain line about once
@@ -71,7 +71,7 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm | Lines:
     notebook = hasattr(shell, "kernel")  # a kernel that runs, not one that was merely imported, as pytest's plugin does
     quiet = _quiet()
     if not quiet and not notebook and not sys.stderr.isatty():
-        return Lines(total, what, initial)
+        return LogLines(total, what, initial)
     bar = tqdm  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns where it is not)
     if notebook and not quiet and importlib.util.find_spec("ipywidgets"):
         from tqdm.notebook import tqdm as bar

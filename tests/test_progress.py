@@ -6,7 +6,7 @@ import pytest
 
 from metalib import FewShot, FixedEpisodes, PixelFloor, glyphs, meta_test, seeded
 from metalib import progress as module
-from metalib.progress import Lines, progress
+from metalib.progress import LogLines, progress
 
 
 @pytest.fixture
@@ -72,4 +72,4 @@ def test_a_long_evaluation_speaks(clock, capsys, monkeypatch):
     meta_test(PixelFloor(), FixedEpisodes(tasks.sample(70, generator=seeded(0))), episodes=70)
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["meta-test: 64/70",
                                                                                      "meta-test: 70/70"]
-    assert isinstance(progress(1, "x"), Lines)
+    assert isinstance(progress(1, "x"), LogLines)

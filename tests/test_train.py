@@ -35,7 +35,7 @@ from metalib import (
 )
 from metalib.functional import derived
 from metalib.learner import choose_map, device_of
-from metalib.progress import Lines, progress
+from metalib.progress import LogLines, progress
 from metalib.training.signals import deferred_interrupt
 from patience import PATIENCE
 
@@ -431,7 +431,7 @@ def test_check_prints_what_is_published_and_raises_outside_the_tolerance(capsys)
 
 def test_progress_bars_are_quiet_unless_someone_watches(monkeypatch, capsys):
     monkeypatch.delenv("METALIB_QUIET", raising=False)
-    assert isinstance(progress(10, "work"), Lines)  # output goes to pytest, not to a terminal
+    assert isinstance(progress(10, "work"), LogLines)  # output goes to pytest, not to a terminal
     meta_train(sine_learner(), Sinusoids(5, 5), config())
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == "", "a short run says nothing in a log"

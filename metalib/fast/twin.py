@@ -95,10 +95,12 @@ def _rebuilt(v: Any, inside: set[int], made: dict[int, Any]) -> Any:
 
 
 def is_twin(module: nn.Module) -> bool:
+    """Whether `twin` made this module."""
     return vars(module).get("_is_twin", False)
 
 
 def frozen_parts(module: nn.Module) -> frozenset[str]:
+    """Names of the module's own parameters, not those of its children, that do not require a gradient."""
     return frozenset(k for k, p in module._parameters.items()
                      if p is not None and not p.requires_grad and isinstance(p, nn.Parameter))
 
