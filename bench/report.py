@@ -62,11 +62,14 @@ MARKS = "<!-- from results/bench-cpu.json: python -m bench writes this table -->
 
 def markdown(record: dict[str, Any]) -> str:
     """The README's table: metalib beside the fastest meta-learning library of each row, or the fastest peer."""
-    lines = ["| one meta-step | metalib | fastest peer | times as fast | float32 error, and the peer's | "
+    lines = ["| one meta-step | metalib | fastest library | times as fast | float32 error, and the library's | "
              "of the matrix peak | memory, one thread |", "|:--|--:|--:|--:|--:|--:|--:|"]
+    plain = []  # rows in which PyTorch without a library was faster than all of them
     for name, row in record["rows"].items():
         kind = "library" if row["fastest_library"] else "peer"
         mine, peer = row["results"]["metalib"], row[f"fastest_{kind}"]
+        if (own := row["fastest_peer"]) != peer:
+            plain.append(f"{row['results'][own]['ms']:.1f} ms ({own}) for {name}")
         share = f"{mine['fraction_of_peak']:.0%}" if mine["fraction_of_peak"] else ""
         lean = row["results"][row["leanest_peer"]]["one_thread_peak_mb"]
         wrong = ", ".join(f"{float32_error(r):.0e}" for r in (mine, row["results"][peer]))
@@ -78,7 +81,8 @@ def markdown(record: dict[str, Any]) -> str:
                          f"{row['results'][peer]['ms'] / compiled['ms']:.2f} | {float32_error(compiled):.0e} | | |")
     lines += ["", f"Medians of {record['rounds']} steps on {record['cores']} cores ({record['device']}, torch "
               f"{record['torch']}, {record['date']}), all implementations taking turns"
-              + ("; **the machine was busy with other work**." if record["disturbed"] else ".")]
+              + ("; **the machine was busy with other work**." if record["disturbed"] else ".")
+              + (f" Written by hand with `torch.func`, without a library: {'; '.join(plain)}." if plain else "")]
     return "\n".join(lines)
 
 
