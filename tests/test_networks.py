@@ -20,8 +20,11 @@ from conftest import ROOT
 from metalib import (
     FOMAML,
     MAML,
+    Classify,
+    ClassImages,
     Data,
     Episode,
+    FewShot,
     FixedEpisodes,
     Learner,
     Pretrained,
@@ -858,6 +861,12 @@ def test_the_default_dtype_may_be_float64():
         learner = MAML(conv4(3, 4, image_size=16)).float()  # and what is float32 stays float32
         assert meta_gradient(learner, episodes(1, 16, 16, dtype=torch.float32)).dtype == torch.float32
         assert all(p.grad.dtype == torch.float32 for p in learner.parameters())
+        bank = ClassImages.from_arrays(torch.rand(12, 1, 16, 16), [i // 3 for i in range(12)])
+        for tasks in (FewShot(bank, way=3, shot=1, query=2), Classify(bank, batch=4)):  # and so do tasks
+            assert tasks.sample(1, generator=seeded(0)).query.x.dtype == torch.float64
+        tasks = FewShot(bank, way=3, shot=1, query=2, dtype=torch.float32)
+        assert tasks.sample(1, generator=seeded(0)).query.x.dtype == torch.float32
+        meta_train(MAML(conv4(3, 4, image_size=16)), FewShot(bank, 3, 1, 2), TrainConfig(iterations=1, meta_batch=1))
     finally:
         torch.set_default_dtype(before)
 
