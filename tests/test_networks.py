@@ -547,6 +547,56 @@ def test_a_certificate_is_not_misled_by_what_a_learner_notes_on_itself():
     assert certify_gradient(made(Learns), episodes(4)).passed
 
 
+class Diary(nn.Module):
+    """Notes every call on itself, in one of several ways, and reads what it noted."""
+
+    def __init__(self, note):
+        super().__init__()
+        self.note, self.layer = note, nn.Linear(4, 3)
+        self.pages, self.book, self.seen = [], {}, set()
+        self.state, self.held, self.named = torch.zeros(3), [torch.zeros(3)], {"a": torch.zeros(3)}
+
+    def forward(self, x):
+        before = len(self.pages) + len(self.book) + len(self.seen) + self.state + self.held[0] + self.named["a"]
+        self.note(self, x)
+        return self.layer(x) * (1 + before)
+
+
+def replace_state(net, x):
+    net.state = net.state + 1
+
+
+@pytest.mark.parametrize("map", ["loop", "vmap"])
+@pytest.mark.parametrize("note", [
+    lambda net, x: net.pages.append(x), lambda net, x: net.book.update({len(net.book): x}),
+    lambda net, x: net.seen.add(len(net.seen)), replace_state])
+def test_lists_dicts_and_sets_that_a_network_adds_to_are_gone_with_the_task(note, map):
+    learner, batch = made(lambda: ProtoNet(Diary(note))), episodes(4, tasks=3)
+    each = [meta_gradient(learner, Episode(*(d._replace(x=d.x[t:t + 1], y=d.y[t:t + 1]) for d in batch)), map=map)
+            for t in (2, 0, 1)]
+    assert meta_gradient(learner, batch, map=map).item() == pytest.approx(sum(each).item() / 3, rel=1e-5)
+    net = learner.encoder
+    assert not net.pages and not net.book and not net.seen and not net.state.any()
+
+
+def by_data(net, x):
+    net.state.data[0] = x.detach().mean()
+
+
+@pytest.mark.parametrize("note", [
+    lambda net, x: net.state.add_(1), lambda net, x: net.held[0].mul_(2).add_(1),
+    lambda net, x: net.named["a"].copy_(x.detach().mean(0)[:3]), by_data])
+@pytest.mark.parametrize("learner", [ProtoNet, MAML])
+def test_a_tensor_that_a_network_writes_in_place_is_refused_and_is_as_before(learner, note):
+    learner = made(lambda: learner(Diary(note)))
+    for work in (lambda: meta_gradient(learner, episodes(4)), lambda: meta_gradient(learner, episodes(4), map="loop"),
+                 lambda: learner.adapt(episodes(4).task(0).support)):
+        with pytest.raises(ValueError, match=r"wrote its tensor '\S*(state|held|named)'.*what adapt"):
+            work()
+        net = learner.net if isinstance(learner, MAML) else learner.encoder
+        assert not any(t.any() for t in (net.state, net.held[0], net.named["a"]))
+
+
 # ---------------------------------------------------------------- weight normalisation
 
 class ByHand(nn.Module):

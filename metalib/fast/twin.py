@@ -19,6 +19,7 @@ from torch import Tensor, nn
 # A twin's own slots, and hooks of state_dict(), which no twin is asked for.
 APART = {"_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
          "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}
+STANDARD = frozenset(vars(nn.Module()))  # attributes that every module has
 EMPTY = {dict, OrderedDict, list, tuple, set}
 PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
 
@@ -63,8 +64,11 @@ def _made(module: nn.Module, inside: set[int], made: dict[int, Any]) -> nn.Modul
                      _parameters={k: made.get(id(p), p) for k, p in module._parameters.items()},
                      _modules={k: None if m is None else _made(m, inside, made) for k, m in module._modules.items()})
         for k, v in vars(module).items():
-            if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v):
-                state[k] = _rebuilt(v, inside, made)
+            if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v or k not in STANDARD):
+                new_v = _rebuilt(v, inside, made)
+                if new_v is v and type(v) in EMPTY and k not in STANDARD:  # what the network appends goes with the twin
+                    new_v = made.setdefault(id(v), type(v)(v))
+                state[k] = new_v
     return made[id(module)]
 
 
