@@ -117,7 +117,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 
     Raises:
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
-            episodes carry no task axis, the meta-loss is not one number, or nothing requires a gradient.
+            episodes carry no task axis, the meta-loss is not one number, nothing requires a gradient, or a parameter
+            has a gradient hook.
         RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
     """
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
@@ -136,6 +137,9 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")
+    if hooked := [k for k, p in trained.items() if p._backward_hooks or p._post_accumulate_grad_hooks]:
+        raise ValueError(f"{hooked[0]} has a gradient hook, which would not be called: remove it (its handle has "
+                         "remove()), and change p.grad after meta_gradient, or set TrainConfig(clip=)")
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
 
@@ -147,9 +151,10 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
         workers = (threads or torch.get_num_threads()) if device == "cpu" and not draws(learner) else 1
         stream = torch.get_rng_state()
-        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
-            grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
-            loss = loss + task_loss / episodes.tasks
+        with read_only(learner):  # all threads at an end: what several wrote is undone
+            for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
+                grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
+                loss = loss + task_loss / episodes.tasks
         if workers != 1 and not torch.equal(torch.get_rng_state(), stream):  # whoever came first drew first
             torch.set_rng_state(stream)
             remember_draws(learner)

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import pytest
@@ -595,6 +596,43 @@ def test_a_tensor_that_a_network_writes_in_place_is_refused_and_is_as_before(lea
             work()
         net = learner.net if isinstance(learner, MAML) else learner.encoder
         assert not any(t.any() for t in (net.state, net.held[0], net.named["a"]))
+
+
+class Counts(nn.Module):
+    """Adds to a buffer and to a tensor in every call, slowly, so that threads meet."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.total = nn.Linear(4, 3), torch.zeros(())
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.total += 1
+        time.sleep(0.002)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("work", [
+    lambda learner: meta_gradient(learner, episodes(4, tasks=8), "loop", threads=4),
+    lambda learner: meta_test(learner, Noise(4), 8, map="loop")])
+def test_what_several_threads_wrote_is_undone(work):
+    learner = made(lambda: MAML(Counts(), steps=3))
+    for _ in range(5):
+        with pytest.raises(ValueError, match="wrote its"):
+            work(learner)
+        assert learner.net.calls == 0 and learner.net.total == 0
+
+
+@pytest.mark.parametrize("hook", [
+    lambda p: p.register_hook(lambda g: g / 2), lambda p: p.register_post_accumulate_grad_hook(lambda p: None)])
+def test_a_gradient_hook_on_a_parameter_is_refused_and_can_be_removed(hook):
+    learner = made(lambda: MAML(nn.Linear(4, 3)))
+    handle = hook(learner.net.bias)
+    with pytest.raises(ValueError, match="net.bias has a gradient hook, which would not be called"):
+        meta_gradient(learner, episodes(4))
+    handle.remove()
+    meta_gradient(learner, episodes(4))
 
 
 # ---------------------------------------------------------------- weight normalisation

@@ -171,7 +171,7 @@ def _wrote(module: nn.Module, name: str) -> ValueError:
     kind = "tensor" if name.rpartition(".")[2] in vars(owner) else "buffer"
     return ValueError(f"{type(owner).__name__} wrote its {kind} {name!r}, but a learner's {kind}s are read, never "
                       "written: what one task leaves behind would reach another. Freeze that layer with .eval() if it "
-                      f"stops writing then, build it without the {kind}, or carry the value in what adapt returns (phi)")
+                      f"stops writing then, build it without that {kind}, or put it in what adapt returns: phi")
 
 
 def _tensors_beside(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -151,9 +151,12 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
         with torch.enable_grad():
             return guarded(mine, batch.task(t)).detach()
 
+    def loop() -> Tensor:
+        with read_only(mine):  # all threads at an end: what several wrote is undone
+            return torch.stack(list(over_tasks(one, mine, range(batch.tasks))))
+
     return at_once_or_loop("meta-test", learner, map,
-                           lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch),
-                           lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
+                           lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch), loop)
 
 
 def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
