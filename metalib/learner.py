@@ -145,16 +145,15 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 
     def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device), read_only(copy, weights=True):  # autocast belongs to a thread
+            with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
         workers = (threads or torch.get_num_threads()) if device == "cpu" and not draws(learner) else 1
         stream = torch.get_rng_state()
-        with read_only(learner):  # all threads at an end: what several wrote is undone
-            for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
-                grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
-                loss = loss + task_loss / episodes.tasks
+        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
+            grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
+            loss = loss + task_loss / episodes.tasks
         if workers != 1 and not torch.equal(torch.get_rng_state(), stream):  # whoever came first drew first
             torch.set_rng_state(stream)
             remember_draws(learner)
@@ -166,7 +165,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
             whole = (learner, theta, episodes, chunk)
             return (compiled(mean_gradient, *whole, backend=compile) if compile else mean_gradient)(*whole)
 
-    grads, loss = at_once_or_loop("meta-gradient", learner, "vmap" if compile else way, at_once, loop)
+    with read_only(learner, weights=True):
+        grads, loss = at_once_or_loop("meta-gradient", learner, "vmap" if compile else way, at_once, loop)
     for k, p in trained.items():
         p.grad = grads[k].detach()
     return loss.detach()
@@ -175,7 +175,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    with private(learner) as mine, read_only(mine, weights=True):
+    with private(learner) as mine, read_only(mine):
         return _mean_gradient(mine, theta, episodes, chunk)
 
 

@@ -174,8 +174,11 @@ def test_float_targets_are_scored_by_mean_squared_error():
 
 
 def test_no_episodes_is_an_error_that_names_the_argument():
-    with pytest.raises(ValueError, match="episodes=0"):
-        meta_test(PixelFloor(), TASKS, episodes=0)
+    for number in (0, 2.5, "20"):
+        with pytest.raises(ValueError, match=f"episodes={number!r}"):
+            meta_test(PixelFloor(), TASKS, episodes=number)
+    with pytest.raises(ValueError, match="transductive='no'"):
+        meta_test(PixelFloor(), TASKS, 5, transductive="no")
 
 
 @pytest.mark.parametrize("values, text", [

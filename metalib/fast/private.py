@@ -137,7 +137,7 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
         before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
         beside = [(k, (t, t.detach().clone(), _version(t))) for k, t in _tensors_beside(module)]
-        versions = {k: (p, _version(p)) for k, p in module.named_parameters()} if weights else {}
+        theta = {k: (p, p.detach().clone()) for k, p in module.named_parameters()} if weights else {}
 
     def undone() -> list[str]:
         """Give the buffers that were written their values back, and say which they are."""
@@ -158,9 +158,9 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
         raise
     if written := undone():
         raise _wrote(module, written[0])
-    for k, (p, version) in versions.items():  # cuDNN lays out a recurrent layer's weights anew, in place
-        owner = module.get_submodule(k.rpartition(".")[0])
-        if _version(p) != version and not isinstance(owner, nn.RNNBase):
+    for k, (p, value) in theta.items():
+        if not _equal(p, value):
+            owner = module.get_submodule(k.rpartition(".")[0])
             raise ValueError(f"{type(owner).__name__}'s parameter {k!r} was written in place, but theta is the same "
                              "for every task: let adapt return new tensors (metalib.functional.descend makes them) and "
                              "leave the parameters alone; while another thread trains them, use a copy.deepcopy")
@@ -219,7 +219,11 @@ def _written(buffer: Tensor, value: Tensor, version: int, now: Tensor) -> bool:
     """Whether another tensor stands in the buffer's place, or its value was written (`.data` leaves no trace else)."""
     if now is not buffer or _version(now) != version:
         return True
-    return not torch.equal(now, value) and not torch.equal(now.nan_to_num(), value.nan_to_num())
+    return not _equal(now, value)
+
+
+def _equal(now: Tensor, value: Tensor) -> bool:
+    return torch.equal(now, value) or torch.equal(now.nan_to_num(), value.nan_to_num())
 
 
 _in_place = threading.RLock()

@@ -64,11 +64,8 @@ def _made(module: nn.Module, inside: set[int], made: dict[int, Any]) -> nn.Modul
                      _parameters={k: made.get(id(p), p) for k, p in module._parameters.items()},
                      _modules={k: None if m is None else _made(m, inside, made) for k, m in module._modules.items()})
         for k, v in vars(module).items():
-            if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v or k not in STANDARD):
-                new_v = _rebuilt(v, inside, made)
-                if new_v is v and type(v) in EMPTY and k not in STANDARD:  # what the network appends goes with the twin
-                    new_v = made.setdefault(id(v), type(v)(v))
-                state[k] = new_v
+            if type(v) not in PLAIN and k not in APART and (type(v) not in EMPTY or v):
+                state[k] = _rebuilt(v, inside, made)
     return made[id(module)]
 
 
