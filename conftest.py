@@ -7,6 +7,7 @@ displays. The times are printed and nothing depends on them: a busy machine infl
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def neutral_surroundings():
     os.environ.setdefault("METALIB_QUIET", "1")  # progress bars stay out of what is compared
     for name in ("MPLBACKEND", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
         os.environ.pop(name, None)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started by a script in the background, which inherits it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     own = Path(tempfile.mkdtemp(prefix="metalib-test-"))
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):

@@ -43,6 +43,23 @@ def test_a_process_that_a_test_starts_imports_the_metalib_that_is_tested(tmp_pat
     assert Path(run.stdout.strip()) == ROOT / "metalib/__init__.py", run.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell starts it")
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]])
+def test_ctrl_c_can_be_tested_where_a_script_in_the_background_ignores_it(tmp_path, workers):
+    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "test_here.py").write_text("""
+import signal, subprocess, sys
+HERE = "import signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+def test_in_this_process_and_in_those_that_it_starts():
+    exec(HERE)
+    subprocess.run([sys.executable, "-c", HERE], check=True)
+""", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "test_here.py"]
+    run = subprocess.run(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], cwd=tmp_path, capture_output=True,
+                         encoding="utf-8")
+    assert run.returncode == 0, run.stdout
+
+
 @pytest.fixture
 def surroundings(tmp_path):
     """A folder with the project's conftest.py, whose budget of seconds is zero, and a notebook that plots."""
