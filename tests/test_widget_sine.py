@@ -86,7 +86,7 @@ def address(tmp_path_factory):
     """Two of the figure on one page: they must not disturb each other."""
     path = tmp_path_factory.mktemp("sine") / "page.html"
     path.write_text('<!doctype html><html data-theme="light"><meta charset="utf-8"><title>sine</title>'
-                    f"<body style='font-family:sans-serif'>{sine.figure().html()}<hr>{sine.figure(0).html()}",
+                    f"<body style='font-family:sans-serif'>{sine.figure(5).html()}<hr>{sine.figure().html()}",
                     encoding="utf-8")
     return path.as_uri()
 
@@ -132,8 +132,27 @@ def test_the_page_s_arithmetic_is_pytorch_s_in_a_browser(page):
                 compare(name, points, steps, got["phi"], got["y"])
 
 
+def tell(page):
+    for button in page.get_by_role("button", name="show the errors").all()[::-1]:
+        button.click()
+
+
+@pytest.mark.browser
+def test_it_begins_before_the_answer(page):
+    assert shown(page, 1) == ["?"] * 3 and shown(page) == ["?"] * 3
+    figure = page.locator(".metalib-sine").nth(1)
+    assert figure.get_by_role("slider", name="number of inner steps J").input_value() == "0"
+    button = figure.get_by_role("button", name="show the errors")
+    button.focus()
+    button.press("Enter")
+    assert "?" not in shown(page, 1) and shown(page) == ["?"] * 3
+    page.get_by_role("button", name="hide the errors").click()
+    assert shown(page, 1) == ["?"] * 3
+
+
 @pytest.mark.browser
 def test_the_slider_and_the_step_size_change_the_errors_shown(page):
+    tell(page)
     assert shown(page) == [f"{error_of(sine.POINTS, name, 5, 0.01):.2f}" for name in NAMES]
     slider, other = page.get_by_role("slider", name="number of inner steps J").first, shown(page, 1)
     for _ in range(3):
@@ -149,6 +168,7 @@ def test_a_point_moves_with_the_keys_the_mouse_and_a_finger(page):
         handle = page.locator(".metalib-sine").first.get_by_role("slider", name="support point 3")
         return handle, float(handle.get_attribute("aria-valuenow"))
 
+    tell(page)
     handle, before = value()
     handle.focus()
     for key in ("ArrowUp", "ArrowUp", "PageUp", "Shift+ArrowUp"):

@@ -62,7 +62,7 @@ function sineMath(H) {
 function sine(root, data) {
   const math = sineMath(data.hidden), nets = data.nets.map((n) => ({ ...n, theta: math.decode(n.weights), on: true }));
   const X = 5, Y = 6, GRID = Array.from({ length: 121 }, (_, i) => -X + (2 * X * i) / 120);
-  let points = data.points.map(([x, y]) => ({ x, y })), steps = data.steps, alpha = data.alpha, seed = 1;
+  let points = data.points.map(([x, y]) => ({ x, y })), steps = data.steps, alpha = data.alpha, seed = 1, told = false;
 
   const random = () => { // mulberry32: the same tasks on every visit
     seed = (seed + 0x6d2b79f5) | 0;
@@ -133,6 +133,10 @@ function sine(root, data) {
     });
   };
   const turn = () => { points = points.map(({ x, y }) => ({ x, y: -y })); };
+  const tell = button("show the errors", () => { // a prediction comes first
+    told = !told;
+    tell.textContent = told ? "hide the errors" : "show the errors";
+  });
   const again = () => { points = data.points.map(([x, y]) => ({ x, y })); };
 
   const rows = nets.map((net, i) => {
@@ -145,7 +149,7 @@ function sine(root, data) {
   box.append(plot,
     el("div", { class: "sine-controls" }, el("label", {}, "inner steps J ", slider, " ", shown),
       el("label", {}, "step size α ", rate),
-      button("new task", newTask), button("upside down", turn), button("start again", again)),
+      button("new task", newTask), button("upside down", turn), button("start again", again), tell),
     where,
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "network"), el("th", { scope: "col" }, "error after J steps"))), el("tbody", {}, ...rows.map((r) => r.row))));
   root.replaceChildren(box);
@@ -215,7 +219,7 @@ function sine(root, data) {
       const finite = out.every(Number.isFinite);
       curves[i].setAttribute("d", net.on && finite ? "M" + GRID.map((x, k) => `${px(x).toFixed(1)} ${py(clamp(out[k], 4 * Y)).toFixed(1)}`).join("L") : "");
       faint[i].setAttribute("d", net.on && steps ? path((x) => math.predict(net.theta, x)) : "");
-      rows[i].error.textContent = !finite ? "diverged" : !nearest ? "–" : error < 1000 ? error.toFixed(2) : error.toExponential(1);
+      rows[i].error.textContent = !told ? "?" : !finite ? "diverged" : !nearest ? "–" : error < 1000 ? error.toFixed(2) : error.toExponential(1);
     });
     shown.textContent = String(steps);
     if (!nearest) { where.textContent = "Spread the points out: no single sine is nearest to them."; return; }

@@ -62,8 +62,8 @@ def learners(inner_lr: float | None = None) -> dict[str, MAML]:
     return {name: MAML(decode(text), alpha, kept["steps"]) for name, text in kept["starts"].items()}
 
 
-def figure(steps: int = 5) -> Widget:
-    """Drag five support points, choose the number of inner steps, and watch three starts adapt.
+def figure(steps: int = 0) -> Widget:
+    """Drag five support points, choose the number of inner steps, and watch three starts adapt. Errors are hidden.
 
     Args:
         steps: J at the beginning, 0 to 10.
