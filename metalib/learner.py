@@ -106,7 +106,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
             `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order). A network
-            that draws random numbers, as dropout does, runs in one thread, so that `torch.manual_seed` fixes them.
+            that draws random numbers, as dropout does, runs in one thread, so that seeds fix them.
         precision: "float32". "tf32" lets a CUDA GPU round the factors of its products to 10 bits; elsewhere it does
             nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a second-order gradient
             needs: chapter 6 measures how many.
@@ -120,7 +120,9 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
             episodes carry no task axis, the meta-loss is not one number, nothing requires a gradient, or a parameter
             has a gradient hook.
-        RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
+        TypeError: no `Learner`, or no `Episode`.
+        RuntimeError: map="vmap" for a learner that vmap cannot go through, no weight of the learner is in the
+            meta-loss, or inside `torch.inference_mode()`.
     """
     if not isinstance(learner, Learner) or not isinstance(episodes, Episode):
         raise TypeError(f"meta_gradient({type(learner).__name__}, {type(episodes).__name__}): expected a Learner, such "

@@ -7,12 +7,12 @@ import pickle
 import random
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 Result = TypeVar("Result")
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -85,35 +85,45 @@ def remember_draws(module: nn.Module) -> None:
 
 
 def watched(module: nn.Module, f: Callable[[], Result], *, pytorch: bool = True) -> tuple[Result, bool]:
-    """(f(), whether it drew at random); if it did, the global generators have their states from before.
+    """(f(), whether it drew at random); if it did, or failed, all generators have their states from before.
 
-    NumPy's and Python's, which are slow to read, are asked until one call for this module drew from neither. Without
-    `pytorch` they alone count.
+    NumPy's and Python's, which are slow to read, and those that the module holds are asked until one call for this
+    module drew from none of them. Without `pytorch`, what PyTorch's own drew does not count.
     """
     known = _LOOPS.setdefault(module, set())
-    asked = "asked" in known
-
-    def states() -> tuple[Tensor, bytes]:
-        beside = () if asked else (random.getstate(), np.random.get_state(), _own_generators(module))  # noqa: NPY002
-        return torch.get_rng_state(), pickle.dumps(beside)
-
-    stream, beside = states()
-    result = f()
-    now, beside_now = states()
-    if beside == beside_now and not (pytorch and not torch.equal(stream, now)):
+    beside = [] if "asked" in known else [random, np.random, *_own_generators(module)]
+    generators = [torch.default_generator, *beside]
+    before = [_state(g) for g in generators]
+    drawn = True
+    try:
+        result = f()
+        drawn = pickle.dumps([_state(g) for g in generators][not pytorch:]) != pickle.dumps(before[not pytorch:])
+    finally:
+        for g, state in zip(generators, before) if drawn else ():
+            _set_state(g, state)
+    if not drawn:
         known.add("asked")
-        return result, False
-    torch.set_rng_state(stream)
-    if not asked:
-        python, array, _ = pickle.loads(beside)
-        random.setstate(python)
-        np.random.set_state(array)  # noqa: NPY002
-    return result, True
+    return result, drawn
 
 
-def _own_generators(module: nn.Module) -> list[object]:
+def _own_generators(module: nn.Module) -> list[Any]:
     return [v for m in module.modules() for v in vars(m).values()
             if isinstance(v, GENERATORS) and not isinstance(v, random.SystemRandom)]  # that one has no state
+
+
+def _state(g: Any) -> Any:
+    """The state of a generator of Python, of PyTorch or NumPy's older kind, or of NumPy's newer kind."""
+    return g.getstate() if hasattr(g, "getstate") else g.get_state() if hasattr(g, "get_state") else \
+        g.bit_generator.state
+
+
+def _set_state(g: Any, state: Any) -> None:
+    if hasattr(g, "setstate"):
+        g.setstate(state)
+    elif hasattr(g, "set_state"):
+        g.set_state(state)
+    else:
+        g.bit_generator.state = state
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
