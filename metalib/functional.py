@@ -86,8 +86,13 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
         if not value.requires_grad:
             raise RuntimeError("the loss does not require grad: none of the weights that are to move is in it, or a "
                                ".detach(), an .item() or an integer stands between them")
-        grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, materialize_grads=True)
-        return dict(zip(leaves, grads, strict=True)), value
+        grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, allow_unused=True)
+        if all(g is None for g in grads):
+            raise RuntimeError("none of the weights that are to move is in the loss: it is of other ones, of a "
+                               "copy.deepcopy of the network for example. Call the network with the weights instead, "
+                               "torch.func.functional_call(net, phi, x)")
+        return {k: torch.zeros_like(p) if g is None else g
+                for (k, p), g in zip(leaves.items(), grads, strict=True)}, value
 
     if not transformed():
         with torch.enable_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.func import vmap
 from metalib.arguments import Recorded
 from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
 from metalib.fast.compiled import check_backend, compiled
-from metalib.fast.fallback import at_once_or_loop, draws, remember_draws
+from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
 from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
@@ -105,7 +106,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         threads: with "loop" on a CPU, this many tasks at once, one thread each; None means `torch.get_num_threads()`.
             1 runs in the calling thread. The result does not depend on it, to the last bit (provided that with 1,
             `torch.get_num_threads()` is 1 as well: operators split over threads may sum in another order). A network
-            that draws random numbers, as dropout does, runs in one thread, so that `torch.manual_seed` fixes them.
+            that draws random numbers, as dropout does, runs in one thread, so that seeds fix them.
         precision: "float32". "tf32" lets a CUDA GPU round the factors of its products to 10 bits; elsewhere it does
             nothing. "bf16" runs products in bfloat16 (autocast). Both lose digits, which a second-order gradient
             needs: chapter 6 measures how many.
@@ -119,14 +120,19 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
             episodes carry no task axis, the meta-loss is not one number, nothing requires a gradient, or a parameter
             has a gradient hook.
-        RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
+        TypeError: no `Learner`, or no `Episode`.
+        RuntimeError: map="vmap" for a learner that vmap cannot go through, no weight of the learner is in the
+            meta-loss, or inside `torch.inference_mode()`.
     """
+    if not isinstance(learner, Learner) or not isinstance(episodes, Episode):
+        raise TypeError(f"meta_gradient({type(learner).__name__}, {type(episodes).__name__}): expected a Learner, such "
+                        "as MAML(net), and an Episode, as tasks.sample(T, generator=g) returns it")
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
     if compile is not False:
         check_backend(compile, way)
     for name, number in (("chunk", chunk), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}={number}: must be at least 1, or None")
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
+            raise ValueError(f"{name}={number!r}: must be at least 1, a whole number, or None")
     if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
@@ -149,15 +155,10 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
-        workers = (threads or torch.get_num_threads()) if device == "cpu" and not draws(learner) else 1
-        stream = torch.get_rng_state()
+        workers = threads if device == "cpu" else 1
         for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
             grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
             loss = loss + task_loss / episodes.tasks
-        if workers != 1 and not torch.equal(torch.get_rng_state(), stream):  # whoever came first drew first
-            torch.set_rng_state(stream)
-            remember_draws(learner)
-            return loop()
         return grads, loss
 
     def at_once() -> tuple[Params, Tensor]:

@@ -329,7 +329,7 @@ def test_threads_that_save_to_one_path_leave_one_whole_file_at_every_moment(tmp_
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped header", "flipped end"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped header", "flipped end", "flipped name"])
 def test_a_damaged_or_foreign_file_is_refused(tmp_path, damage):
     path = tmp_path / "learner.pt"
     save(ProtoNet(small()), path)
@@ -337,7 +337,8 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path, damage):
     disk = whole.rfind(b"PK\6\7") + 4  # on which disk the archive begins; there is one, 0
     path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"not a checkpoint\n" * 50,
                       "flipped header": bytes(255 - b for b in whole[:64]) + whole[64:],
-                      "flipped end": whole[:disk] + b"\1" + whole[disk + 1:]}[damage])
+                      "flipped end": whole[:disk] + b"\1" + whole[disk + 1:],
+                      "flipped name": whole.replace(b"data.pkl", b"data.p\xebl")}[damage])
     with pytest.raises(ValueError, match="learner.pt is damaged or was not written by metalib"):
         load(path)
 

@@ -4,12 +4,14 @@ import copy
 import functools
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
 import time
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -978,6 +980,18 @@ class Branches(nn.Module):
         return self.head(self.own(torch.tanh(self.norm(self.body(x)))))
 
 
+class SharedHead(nn.Module):
+    """The head's weight is the body's, whose name comes first."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head.weight = self.body.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.body(x)))
+
+
 class MyNorm(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -1000,6 +1014,8 @@ CHOICES = [
     (small_conv4, "head", {"head.weight", "head.bias"}),
     (small_conv4, "norm", {f"blocks.{i}.{p}" for i in range(4) for p in ("scale", "bias")}),
     (lambda: nn.Linear(4, 3), "head", {"weight", "bias"}),
+    (SharedHead, "head", {"body.weight", "head.bias"}),
+    (SharedHead, lambda name, p: name == "head.weight", {"body.weight"}),
 ]
 
 
@@ -1029,6 +1045,86 @@ def test_a_frozen_layer_moves_in_the_inner_loop_only_if_that_was_asked_for(adapt
         assert learner.net.head.weight.grad is None
         assert_close({k.removeprefix("net."): g for k, g in gradients(learner).items()},
                      {k: g for k, g in expected.items() if not k.startswith("head")})
+
+
+DRAWS = {"torch": lambda net: torch.rand(()), "numpy": lambda net: np.random.rand(),  # noqa: NPY002 (users do)
+         "python": lambda net: random.random(), "own torch": lambda net: torch.rand((), generator=net.stream),
+         "own numpy": lambda net: net.stream.random(), "own python": lambda net: net.stream.random()}
+STREAMS = {"own torch": seeded, "own numpy": np.random.default_rng, "own python": random.Random}
+
+
+class Drawing(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.body, self.how, self.stream = nn.Linear(4, 3), how, STREAMS.get(how, int)(7)
+
+    def forward(self, x):
+        return self.body(x) * DRAWS[self.how](self)
+
+
+@pytest.mark.parametrize("how", DRAWS)
+def test_what_a_network_draws_depends_neither_on_threads_nor_on_the_map(how):
+    def of(measure):
+        learner = made(lambda: MAML(Drawing(how), 0.3))
+        torch.manual_seed(3), np.random.seed(3), random.seed(3)  # noqa: NPY002
+        return float(measure(learner))
+
+    batch, tasks = episodes(4, tasks=9), Noise(4)
+    assert len({of(lambda x, s=s: meta_gradient(x, batch, **s))
+                for s in ({"map": "loop", "threads": 1}, {"map": "loop", "threads": 3}, {"map": "auto"})}) == 1
+    with pytest.raises(RuntimeError, match="random|draws"):
+        of(lambda x: meta_gradient(x, batch, map="vmap"))
+    threads, scores = torch.get_num_threads(), set()
+    try:
+        for n in (1, 3, 3):
+            torch.set_num_threads(n)
+            scores.add(of(lambda x: meta_test(x, tasks, episodes=9, metric="loss", map="loop").mean))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(scores) == 1
+
+
+class ByBackward(Learner):
+    """One step, its gradient taken as in a training loop: by .backward(), of the network or of a copy of it."""
+
+    def __init__(self, copies):
+        super().__init__()
+        self.net, self.copies = mlp(4, (5,), 3), copies
+
+    def adapt(self, support):
+        net = copy.deepcopy(self.net) if self.copies else self.net
+        self.task_loss(net(support.x), support.y).backward()
+        return {k: p - 0.5 * p.grad for k, p in net.named_parameters()}
+
+    def predict(self, phi, x):
+        return functional_call(self.net, phi, (x,))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_gradient_that_adapt_leaves_in_p_grad_reaches_no_other_task(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    learner, batch = made(lambda: ByBackward(False)), episodes(4, tasks=4)
+    losses = [copy.deepcopy(learner)(batch.task(t)).item() for t in range(4)]
+    for _ in range(2):
+        score = meta_test(learner, FixedEpisodes(batch), episodes=4, metric="loss")
+        assert score.mean == pytest.approx(sum(losses) / 4, rel=1e-12)
+    assert all(p.grad is None for p in learner.parameters())
+
+
+@pytest.mark.parametrize("how", ["loop", "threads", "auto"])
+def test_a_meta_loss_of_a_copy_s_weights_is_refused(how):
+    learner, batch = made(lambda: ByBackward(True)), episodes(4)
+    with pytest.raises(RuntimeError, match=r"none of the weights.*functional_call"):
+        meta_gradient(learner, batch, **PATHS.get(how, {}))
+    with pytest.raises(RuntimeError, match="none of the weights"):
+        meta_train(learner, Noise(4), TrainConfig(iterations=1))
+
+
+@pytest.mark.parametrize("learner, batch, said", [(nn.Linear(4, 3), episodes(4), "Linear, Episode"),
+                                                  (MAML(nn.Linear(4, 3)), [episodes(4)], "MAML, list")])
+def test_what_is_no_learner_or_no_episode_is_refused_by_name(learner, batch, said):
+    with pytest.raises(TypeError, match=rf"meta_gradient\({said}\): expected a Learner"):
+        meta_gradient(learner, batch)
 
 
 def test_a_frozen_backbone_stays_what_it_was_in_adaptation_and_training():

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import random
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 
 Result = TypeVar("Result")
-# What of whom vmap was tried for, and could not; "draws" of whom threads were tried for, and may not.
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# What of whom vmap was tried for, and could not; "draws" of whom threads were tried for, and may not; "asked" of whom
+# it is known that NumPy's and Python's generators are not drawn from.
 _LOOPS: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
@@ -22,7 +27,8 @@ def at_once_or_loop(what: str, module: nn.Module, map: str, at_once: Callable[[]
 
     vmap cannot go through dropout, in-place writes, `.item()`, an `if` on a tensor's value, LSTM and GRU: it raises a
     RuntimeError that means nothing to a reader. With "auto" the loop is run then, and a genuine error comes out of it
-    as itself. What the loop could do and vmap could not is remembered as long as the module lives.
+    as itself. What the loop could do and vmap could not is remembered as long as the module lives. Where NumPy's or
+    Python's generators are drawn from, which vmap would do once for all tasks, it cannot go either.
 
     Args:
         what: names the computation, in messages and in that memory.
@@ -36,7 +42,10 @@ def at_once_or_loop(what: str, module: nn.Module, map: str, at_once: Callable[[]
         with explained():
             return loop()
     try:
-        return at_once()
+        result, drawn = watched(module, at_once, pytorch=False)
+        if drawn:
+            raise RuntimeError("the network draws from NumPy's or Python's generator, once for all tasks")
+        return result
     except RuntimeError as error:
         if _out_of_memory(error):
             raise
@@ -63,8 +72,8 @@ def explained() -> Iterator[None]:
 
 
 def draws(module: nn.Module) -> bool:
-    """Whether a forward pass would draw from the one generator that all threads share, as far as is known."""
-    return "draws" in _LOOPS.get(module, ()) or any(
+    """Whether a forward pass would draw from a generator that all threads share, as far as is known."""
+    return "draws" in _LOOPS.get(module, ()) or bool(_own_generators(module)) or any(
         m.training and (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
                         or isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0)
         for m in module.modules())
@@ -73,6 +82,48 @@ def draws(module: nn.Module) -> bool:
 def remember_draws(module: nn.Module) -> None:
     """Layers do not say that they draw; this one did."""
     _LOOPS.setdefault(module, set()).add("draws")
+
+
+def watched(module: nn.Module, f: Callable[[], Result], *, pytorch: bool = True) -> tuple[Result, bool]:
+    """(f(), whether it drew at random); if it did, or failed, all generators have their states from before.
+
+    NumPy's and Python's, which are slow to read, and those that the module holds are asked until one call for this
+    module drew from none of them. Without `pytorch`, what PyTorch's own drew does not count.
+    """
+    known = _LOOPS.setdefault(module, set())
+    beside = [] if "asked" in known else [random, np.random, *_own_generators(module)]
+    generators = [torch.default_generator, *beside]
+    before = [_state(g) for g in generators]
+    drawn = True
+    try:
+        result = f()
+        drawn = pickle.dumps([_state(g) for g in generators][not pytorch:]) != pickle.dumps(before[not pytorch:])
+    finally:
+        for g, state in zip(generators, before) if drawn else ():
+            _set_state(g, state)
+    if not drawn:
+        known.add("asked")
+    return result, drawn
+
+
+def _own_generators(module: nn.Module) -> list[Any]:
+    return [v for m in module.modules() for v in vars(m).values()
+            if isinstance(v, GENERATORS) and not isinstance(v, random.SystemRandom)]  # that one has no state
+
+
+def _state(g: Any) -> Any:
+    """The state of a generator of Python, of PyTorch or NumPy's older kind, or of NumPy's newer kind."""
+    return g.getstate() if hasattr(g, "getstate") else g.get_state() if hasattr(g, "get_state") else \
+        g.bit_generator.state
+
+
+def _set_state(g: Any, state: Any) -> None:
+    if hasattr(g, "setstate"):
+        g.setstate(state)
+    elif hasattr(g, "set_state"):
+        g.set_state(state)
+    else:
+        g.bit_generator.state = state
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from metalib.fast.fallback import draws, remember_draws, watched
 from metalib.fast.precision import inherited_autocast
 from metalib.fast.private import private
 from metalib.fast.twin import is_twin, twin
@@ -25,7 +26,8 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
     Whole tasks are independent, so threads over tasks share no operator, only Python's interpreter and the heap.
     Threads within an operator (what PyTorch does by itself) meet at the end of every operator, which is slow for
     few-shot sizes and collapses when the machine is busy. Each item has a twin of the module to itself, which shares
-    its parameters: what a module notes on itself for one task (a hidden state, a cache) is not there for the next.
+    the values of its parameters: what a module notes on itself for one task (a hidden state, a cache), and what a
+    `.backward()` adds to `p.grad`, is not there for the next.
 
     Args:
         f: called in a worker thread, where gradient mode has its default; an autocast of the caller's holds there too.
@@ -33,32 +35,45 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         items: one a task.
         threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread, and a result
             is yielded before the next item begins; with more, all results are held until the last is there. So does a
-            module that can have no twin (see `metalib.fast.twin`).
+            module that can have no twin (see `metalib.fast.twin`). One that draws random numbers is run in the calling
+            thread too (once more, if only the run showed that), so that seeds fix what each task draws.
     """
     items = list(items)
-    threads = min(threads or torch.get_num_threads(), len(items))
+    threads = 1 if draws(module) else min(threads or torch.get_num_threads(), len(items))
     with private(module) as first:
         alone = not is_twin(first)
-        if threads <= 1 or alone:
-            yield from (f(first if alone else twin(first), item) for item in items)
-            return
+        if threads > 1 and not alone:
+            results, drawn = watched(module, lambda: _side_by_side(f, first, items, threads))
+            if not drawn:
+                yield from results
+                return
+            remember_draws(module)  # whoever came first drew first
+        yield from (f(first if alone else _for_one(first), item) for item in items)
+
+
+def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item],
+                  threads: int) -> list[Result]:
     autocast = inherited_autocast()
 
     def work(item: Item) -> Result:
         with autocast():
-            return f(twin(first), item)
+            return f(_for_one(first), item)
 
     within = torch.get_num_threads()
     torch.set_num_threads(1)  # what is done with the results would wake threads that take the workers' cores
     futures = [_pool(threads).submit(work, item) for item in items]
     try:
         wait(futures, return_when=FIRST_EXCEPTION)  # each result would wake this thread, so it waits for all
-        yield from [future.result() for future in futures]
+        return [future.result() for future in futures]
     finally:  # nobody works on when the error or the Ctrl-C arrives
         for future in futures:
             future.cancel()
         wait(futures)
         torch.set_num_threads(within)
+
+
+def _for_one(first: Module) -> Module:
+    return twin(first, {id(p): p.detach().requires_grad_(p.requires_grad) for p in first.parameters()})
 
 
 @functools.cache

@@ -117,10 +117,13 @@ def is_frozen(module: nn.Module, name: str) -> bool:
     return name.rpartition(".")[2] in vars(owner).get("_frozen", frozen_parts(owner))
 
 
-def own_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """dict(module.named_parameters()), read while no other thread has put other tensors in their place."""
+def own_parameters(module: nn.Module, *, every_name: bool = False) -> dict[str, Tensor]:
+    """dict(module.named_parameters()), read while no other thread has put other tensors in their place.
+
+    With `every_name` a parameter that several modules share is there under each of its names.
+    """
     with contextlib.nullcontext() if is_twin(module) else _in_place:
-        return dict(module.named_parameters())
+        return dict(module.named_parameters(remove_duplicate=not every_name))
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ class MAML(Learner):
             module, in the order in which they were made, that has parameters.
             "norm": scale and shift of the normalisation layers.
             (name, parameter) -> bool: those for which it is true. Like the three words before, it does not look at
-            `requires_grad`.
+            `requires_grad`. Of a parameter that two layers share, each of its names is tried.
 
     Raises:
         ValueError: a negative rate or number of steps, an order other than 1 and 2, an unknown `adapts`, or one that
@@ -96,18 +96,20 @@ class MAML(Learner):
 
 def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
     """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
-    params = own_parameters(net)
+    params, slots = own_parameters(net), own_parameters(net, every_name=True)
     if adapts is None:
-        chosen = {k: p for k, p in params.items() if not is_frozen(net, k)}
+        names = [k for k in slots if not is_frozen(net, k)]
     elif adapts == "all":
-        chosen = params
+        names = [*slots]
     elif callable(adapts):
-        chosen = {k: p for k, p in params.items() if adapts(k, p)}
+        names = [k for k, p in slots.items() if adapts(k, p)]
     elif adapts == "norm":
-        chosen = {k: p for k, p in params.items() if _normalises(net.get_submodule(_owner(k)), k)}
+        names = [k for k in slots if _normalises(net.get_submodule(_owner(k)), k)]
     else:
-        head = "head" if isinstance(getattr(net, "head", None), nn.Module) else _owner(next(reversed(params), ""))
-        chosen = {k: p for k, p in params.items() if f"{_owner(k)}.".startswith(f"{head}.")}
+        head = "head" if isinstance(getattr(net, "head", None), nn.Module) else _owner(next(reversed(slots), ""))
+        names = [k for k in slots if f"{_owner(k)}.".startswith(f"{head}.")]
+    moved = {id(slots[k]) for k in names}  # a shared parameter goes by the first of its names
+    chosen = {k: p for k, p in params.items() if id(p) in moved}
     if not chosen:
         raise ValueError(f"adapts={adapts!r} selects none of the {len(params)} parameters {[*params][:4]}...: there is "
                          "nothing that the inner loop could move")

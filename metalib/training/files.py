@@ -127,7 +127,7 @@ def _damaged(file: BinaryIO) -> bool:
             return start[:2] == b"PK" or not start
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is not None
-    except (zipfile.BadZipFile, EOFError, RuntimeError):
+    except (zipfile.BadZipFile, EOFError, RuntimeError, UnicodeDecodeError):
         return True
     except OSError as error:  # an offset that became negative; a disk that fails says something else
         if error.errno != errno.EINVAL:
