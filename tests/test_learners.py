@@ -4,6 +4,7 @@ import gc
 import math
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
@@ -200,6 +201,13 @@ def test_a_learner_must_define_its_two_functions():
 def test_a_wrong_setting_is_refused_with_the_fix(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), torch.tensor(0.25), torch.nn.Parameter(torch.tensor(0.25)), 0])
+def test_a_rate_is_any_finite_number_and_may_be_learnt(number):
+    assert MAML(mlp(1, (2,), 1), inner_lr=number, steps=np.int64(2)).inner_lr == number
+    with pytest.raises(ValueError, match="inner_lr="):
+        MAML(mlp(1, (2,), 1), inner_lr=torch.nn.Parameter(torch.tensor([0.25, 0.5])))
 
 
 def test_fomaml_is_maml_of_order_one():
