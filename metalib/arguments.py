@@ -119,6 +119,12 @@ def plain(value: Any, what: str) -> Any:
     return _refuse(value, what)
 
 
+def check_network(net: Any) -> None:
+    """Raise a TypeError unless it is a network that has been built."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"a learner is made of a network, an nn.Module such as conv4(out_dim=5), not of {net!r:.60}")
+
+
 def check_number(value: Any, what: str, *, whole: bool = False) -> None:
     """Raise a ValueError unless the value is a finite number, at least 0 (Python's, NumPy's or a tensor of one)."""
     try:

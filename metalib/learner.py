@@ -35,6 +35,9 @@ class Learner(Recorded, nn.Module):
     Args:
         loss: (prediction, y) -> scalar; None means cross-entropy for integer y and mean squared error for float y.
 
+    Raises:
+        TypeError: `loss` is not a function.
+
     Attributes:
         shares_weights: True promises that every task uses theta itself (a metric learner's encoder), never weights of
             its own. A meta-batch is then one flattened batch with one backward pass, where it pays.
@@ -47,6 +50,9 @@ class Learner(Recorded, nn.Module):
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__()
+        if loss is not None and (isinstance(loss, type) or not callable(loss)):
+            raise TypeError(f"loss={loss!r}: expected a function (prediction, y) -> scalar, such as F.mse_loss or "
+                            "nn.CrossEntropyLoss() with its brackets, or None")
         self.loss = loss
 
     def train(self, mode: bool = True) -> Learner:

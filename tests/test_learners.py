@@ -191,6 +191,7 @@ def test_a_learner_must_define_its_two_functions():
     (lambda: MAML(mlp(1, (2,), 1), inner_lr="0.01"), "inner_lr='0.01'"),
     (lambda: MAML(mlp(1, (2,), 1), inner_lr=math.nan), "inner_lr=nan"),
     (lambda: MAML(mlp(1, (2,), 1), inner_lr=[0.1]), "inner_lr"),
+    (lambda: MAML(mlp(1, (2,), 1), order=True), "order=True"),
     (lambda: MAML(mlp(1, (2,), 1), steps=2.0), "steps=2.0: expected a whole number"),
     (lambda: MAML(mlp(1, (2,), 1), steps=True), "steps=True"),
     (lambda: Pretrained(mlp(1, (2,), 1), steps=-1), "steps=-1"),
@@ -201,6 +202,19 @@ def test_a_learner_must_define_its_two_functions():
 def test_a_wrong_setting_is_refused_with_the_fix(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("family", [MAML, FOMAML, ProtoNet, Pretrained])
+@pytest.mark.parametrize("net", ["conv4", conv4, lambda x: x, mlp(1, (2,), 1).state_dict()])
+def test_a_learner_is_made_of_a_network(family, net):
+    with pytest.raises(TypeError, match="made of a network, an nn.Module"):
+        family(net)
+
+
+@pytest.mark.parametrize("loss", ["ce", torch.nn.CrossEntropyLoss, 3])
+def test_a_loss_is_a_function(loss):
+    with pytest.raises(TypeError, match="loss=.*with its brackets"):
+        MAML(mlp(1, (2,), 1), loss=loss)
 
 
 @pytest.mark.parametrize("number", [np.float32(0.25), torch.tensor(0.25), torch.nn.Parameter(torch.tensor(0.25)), 0])

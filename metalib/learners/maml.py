@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_network, check_number
 from metalib.episode import Data, check_support
 from metalib.fast.block import ConvBlock
 from metalib.fast.private import call, is_frozen, own_parameters
@@ -45,8 +45,9 @@ class MAML(Learner):
             `requires_grad`. Of a parameter that two layers share, each of its names is tried.
 
     Raises:
-        ValueError: a negative rate or number of steps, an order other than 1 and 2, an unknown `adapts`, or one that
-            selects no parameter.
+        TypeError: `net` is no network.
+        ValueError: a rate or number of steps that is negative or no number, an order other than 1 and 2, an unknown
+            `adapts`, or one that selects no parameter.
 
     Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks", ICML.
     """
@@ -55,7 +56,8 @@ class MAML(Learner):
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
                  adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
         super().__init__(loss)
-        if order not in (1, 2):
+        check_network(net)
+        if order not in (1, 2) or isinstance(order, bool):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
         check_number(inner_lr, "inner_lr")
         check_number(steps, "steps", whole=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_network, check_number
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
 from metalib.functional import Params, class_means, descend, gradient, squared_distance
@@ -30,6 +30,7 @@ class ProtoNet(Learner):
 
     def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
+        check_network(encoder)
         self.encoder = encoder
 
     def adapt(self, support: Data) -> Tensor:
@@ -71,6 +72,7 @@ class Pretrained(Learner):
                  embedding_dim: int | None = None, temperature: float = 10.0, steps: int = 50, lr: float = 0.1,
                  weight_decay: float = 1e-3) -> None:
         super().__init__()
+        check_network(encoder)
         if head not in ("centroid", "linear"):
             raise ValueError(f"head={head!r}: expected 'centroid' or 'linear'")
         for what, value in (("temperature", temperature), ("lr", lr), ("weight_decay", weight_decay)):
