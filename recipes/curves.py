@@ -2,15 +2,14 @@
 
     OMP_NUM_THREADS=1 python recipes/curves.py --force    # replaces what is there; --resume runs/curves continues
 
-Needs no network; about three CPU-minutes. Writes results/curves.json, which chapter 3 reads. The networks are small and
+Needs no network; about two CPU-minutes. Writes results/curves.json, which chapter 3 reads. The networks are small and
 have no batch norm, two layers of 64 units (MAML's with a head), so that all the runs fit. They are trained for 5-way
 1-shot, every run on as many image passes as every other (cost.py), one task or one batch at a time. A seed draws the
 training classes and the weights; the networks of all seeds meet the same test tasks.
 
-On validation scripts, with seed 0, each learner chooses its rate, MAML then its inner rate and its test steps,
-Pretrained its head: once with 10 and once with all training classes. 40 classes take the first choice, 160 the second;
-steps and head are chosen anew for each shot. While the best rate is at the edge of its grid, the grid grows. The
-weights are those at the end: no checkpoint is chosen.
+On validation scripts, with seed 0 and all training classes, each learner chooses its rate, MAML then its inner rate and
+its test steps, Pretrained its head; steps and head are chosen anew for each shot. While the best rate is at the edge of
+its grid, the grid grows. The weights are those at the end: no checkpoint is chosen.
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ COST = {"protonet": passes(WAY, WAY * QUERY, steps=1, order=1),  # passes of one
         "maml": passes(WAY, WAY * QUERY, steps=1), "pretrained": 60}  # a task, a batch
 RATES, INNER, FACTOR = (1e-3, 4e-3, 1.6e-2), (0.05, 0.2, 0.8), 4
 CLASSES, SHOTS = (10, 40, 160, 722), (1, 2, 5, 10)  # of 722 training classes; of 20 drawings
-STEPS, TRIED = 20, 200  # inner steps that are tried at test time; validation tasks
+STEPS, TRIED = 10, 100  # inner steps that are tried at test time; validation tasks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--passes", type=int, default=9600, help="image passes of each training run")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds")
-    parser.add_argument("--episodes", type=int, default=600, help="test tasks")
+    parser.add_argument("--episodes", type=int, default=300, help="test tasks")
     options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -80,18 +79,19 @@ def one_learner(name: str, train: ClassImages, val: ClassImages, test: ClassImag
                 work: Work) -> tuple[Any, Any, Any]:
     """Everything about one learner: what was chosen, accuracy by training classes, accuracy by shots."""
     trained: dict[Any, Learner] = {}
+    most = CLASSES[-1]
 
     def learner(n: int, seed: int, lr: float, inner: float) -> Learner:
         if (n, seed, lr, inner) not in trained:
             trained[n, seed, lr, inner] = fit(name, some(train, n, seed), seed, lr, inner, args.passes)
         return trained[n, seed, lr, inner]
 
-    def tune(n: int) -> dict[str, Any]:
+    def tune() -> dict[str, Any]:
         inner, lr, tried = INNER[1], RATES[1], {}
 
         def validated(lr: float, inner: float) -> float:
             try:
-                found = best_option(learner(n, 0, lr, inner), FewShot(val, WAY, 1, ASKED))[1]
+                found = best_option(learner(most, 0, lr, inner), FewShot(val, WAY, 1, ASKED))[1]
             except FloatingPointError:  # diverged
                 found = {"": 0.0}
             tried[f"{lr:g}, {inner:g}"] = found
@@ -104,25 +104,23 @@ def one_learner(name: str, train: ClassImages, val: ClassImages, test: ClassImag
         return {"lr": lr, "inner": inner, "option": max(found, key=found.__getitem__), "tried": tried}
 
     def by_classes(n: int, seed: int) -> dict[str, str]:
-        net, bank = learner(n, seed, best[n]["lr"], best[n]["inner"]), some(train, n, seed)
-        return {part: tested(net, FewShot(images, WAY, 1, ASKED), args.episodes, best[n]["option"])
+        net, bank = learner(n, seed, best["lr"], best["inner"]), some(train, n, seed)
+        return {part: tested(net, FewShot(images, WAY, 1, ASKED), args.episodes, best["option"])
                 for part, images in (("train", bank), ("test", test))}
 
     def by_shots(k: int) -> dict[str, Any]:
-        nets = [learner(most, seed, best[most]["lr"], best[most]["inner"]) for seed in range(args.seeds)]
+        nets = [learner(most, seed, best["lr"], best["inner"]) for seed in range(args.seeds)]
         option, tried = best_option(nets[0], FewShot(val, WAY, k, ASKED))
         return {"option": option, "validation": tried,
                 "test": [tested(net, FewShot(test, WAY, k, ASKED), args.episodes, option) for net in nets]}
 
-    fewest, most = CLASSES[0], CLASSES[-1]
-    tuning = {n: work.part(f"{name}: tuning with {n}", lambda: tune(n)) for n in (fewest, most)}  # noqa: B023
-    print(name, {n: {k: v for k, v in t.items() if k != "tried"} for n, t in tuning.items()}, work.spent(), flush=True)
-    best = {n: tuning[fewest if n < CLASSES[2] else most] for n in CLASSES}
+    best = work.part(f"{name}: tuning", tune)
+    print(name, {k: v for k, v in best.items() if k != "tried"}, work.spent(), flush=True)
     classes = {n: [work.part(f"{name}: {n} classes, seed {seed}", lambda: by_classes(n, seed))  # noqa: B023
                    for seed in range(args.seeds)] for n in CLASSES}
     shots = {k: work.part(f"{name}: {k} shots", lambda: by_shots(k)) for k in SHOTS}  # noqa: B023
     print(name, {k: part["option"] for k, part in shots.items()}, work.spent(), flush=True)
-    return tuning, classes, shots
+    return best, classes, shots
 
 
 def some(train: ClassImages, n: int, seed: int) -> ClassImages:
