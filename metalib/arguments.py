@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,16 @@ def plain(value: Any, what: str) -> Any:
     if type(value) is dict and all(type(k) in (str, int) for k in value):
         return {k: plain(v, f"{what}[{k!r}]") for k, v in value.items()}
     return _refuse(value, what)
+
+
+def check_number(value: Any, what: str, *, whole: bool = False) -> None:
+    """Raise a ValueError unless the value is a finite number, at least 0 (Python's, NumPy's or a tensor of one)."""
+    try:
+        number = plain(value, what)
+    except TypeError:
+        number = None
+    if type(number) not in ((int,) if whole else (int, float)) or not 0 <= number < math.inf:
+        raise ValueError(f"{what}={value!r}: expected a {'whole' if whole else 'finite'} number, not negative")
 
 
 def _refuse(value: Any, what: str) -> Any:

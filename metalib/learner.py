@@ -117,7 +117,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 
     Raises:
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
-            episodes carry no task axis, the meta-loss is not one number, or nothing requires a gradient.
+            episodes carry no task axis, the meta-loss is not one number, nothing requires a gradient, or a parameter
+            has a gradient hook.
         RuntimeError: map="vmap" for a learner that vmap cannot go through, or inside `torch.inference_mode()`.
     """
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
@@ -136,12 +137,15 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")
+    if hooked := [k for k, p in trained.items() if p._backward_hooks or p._post_accumulate_grad_hooks]:
+        raise ValueError(f"{hooked[0]} has a gradient hook, which would not be called: remove it (its handle has "
+                         "remove()), and change p.grad after meta_gradient, or set TrainConfig(clip=)")
     theta = {k: p.detach() for k, p in trained.items()}
     device = episodes.query.x.device.type
 
     def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
-            with arithmetic(precision, device), read_only(copy, weights=True):  # autocast belongs to a thread
+            with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
                 return copy.task_gradient(theta, episodes.task(t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
@@ -161,7 +165,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
             whole = (learner, theta, episodes, chunk)
             return (compiled(mean_gradient, *whole, backend=compile) if compile else mean_gradient)(*whole)
 
-    grads, loss = at_once_or_loop("meta-gradient", learner, "vmap" if compile else way, at_once, loop)
+    with read_only(learner, weights=True):
+        grads, loss = at_once_or_loop("meta-gradient", learner, "vmap" if compile else way, at_once, loop)
     for k, p in trained.items():
         p.grad = grads[k].detach()
     return loss.detach()
@@ -170,7 +175,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    with private(learner) as mine, read_only(mine, weights=True):
+    with private(learner) as mine, read_only(mine):
         return _mean_gradient(mine, theta, episodes, chunk)
 
 

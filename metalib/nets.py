@@ -30,6 +30,8 @@ class mlp(Recorded, nn.Module):  # noqa: N801
         super().__init__()
         if activation not in ("relu", "tanh"):
             raise ValueError(f"activation={activation!r}: expected 'relu' or 'tanh'")
+        if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+            raise TypeError(f"hidden={hidden!r}: expected the widths of the hidden layers, for example (40, 40)")
         self.in_dim, self.hidden, self.out_dim, self.activation = in_dim, list(hidden), out_dim, activation
         widths = [in_dim, *hidden, out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))

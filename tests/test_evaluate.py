@@ -138,7 +138,7 @@ def test_only_accuracy_prints_as_percent_and_always_with_its_protocol():
     assert str(Score.of(values)) == "60.0 +- 2.0 % (100 tasks, transductive)"
     assert str(Score.of(values, transductive=False)).endswith("(100 tasks, non-transductive)")
     assert str(Score.of(values, metric="MSE")) == "MSE 0.600 +- 0.020 (100 tasks, transductive)"
-    difference = compare(Score.of(values), Score.of(values - 0.1))
+    difference = compare(Score.of(values, digest="a"), Score.of(values - 0.1, digest="a"))
     assert str(difference).startswith("+10.0 +- 0.0 points")
 
 
@@ -174,8 +174,11 @@ def test_float_targets_are_scored_by_mean_squared_error():
 
 
 def test_no_episodes_is_an_error_that_names_the_argument():
-    with pytest.raises(ValueError, match="episodes=0"):
-        meta_test(PixelFloor(), TASKS, episodes=0)
+    for number in (0, 2.5, "20"):
+        with pytest.raises(ValueError, match=f"episodes={number!r}"):
+            meta_test(PixelFloor(), TASKS, episodes=number)
+    with pytest.raises(ValueError, match="transductive='no'"):
+        meta_test(PixelFloor(), TASKS, 5, transductive="no")
 
 
 @pytest.mark.parametrize("values, text", [
@@ -240,6 +243,13 @@ def test_compare_refuses_scores_of_different_episodes(other):
     second = meta_test(PixelFloor(), **{"tasks": TASKS, "episodes": 20, **other})
     with pytest.raises(ValueError, match="different episodes.*same episodes= and seed="):
         compare(first, second)
+
+
+def test_compare_refuses_scores_that_do_not_say_which_episodes_they_are_of():
+    values = torch.tensor([0.1, 0.2, 0.4])
+    for second in (Score.of(values), Score.of(values, digest="a")):
+        with pytest.raises(ValueError, match=r"do not say which.*Score.of\(digest=\)"):
+            compare(Score.of(values), second)
 
 
 def test_compare_refuses_two_metrics():

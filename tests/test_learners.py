@@ -1,6 +1,7 @@
 """The protocol, the metric learners, the networks, and the map over tasks."""
 
 import gc
+import math
 import weakref
 
 import pytest
@@ -186,6 +187,13 @@ def test_a_learner_must_define_its_two_functions():
     (lambda: conv4(5, norm="bath"), "norm"), (lambda: conv4(5, image_size=8), "resize"),
     (lambda: conv4(5, channels=12, norm="group"), "multiple"), (lambda: mlp(1, (2,), 1, activation="gelu"), "tanh"),
     (lambda: MAML(mlp(1, (2,), 1), order=3), "order"), (lambda: MAML(mlp(1, (2,), 1), inner_lr=-1), "negative"),
+    (lambda: MAML(mlp(1, (2,), 1), inner_lr="0.01"), "inner_lr='0.01'"),
+    (lambda: MAML(mlp(1, (2,), 1), inner_lr=math.nan), "inner_lr=nan"),
+    (lambda: MAML(mlp(1, (2,), 1), inner_lr=[0.1]), "inner_lr"),
+    (lambda: MAML(mlp(1, (2,), 1), steps=2.0), "steps=2.0: expected a whole number"),
+    (lambda: MAML(mlp(1, (2,), 1), steps=True), "steps=True"),
+    (lambda: Pretrained(mlp(1, (2,), 1), steps=-1), "steps=-1"),
+    (lambda: Pretrained(mlp(1, (2,), 1), temperature="10"), "temperature"),
     (lambda: conv4(5)(torch.zeros(2, 1, 32, 32)), "resize"),
     (lambda: conv4(5)(torch.zeros(2, 3, 28, 28)), "in_channels"),
 ])

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import pytest
@@ -20,8 +21,11 @@ from conftest import ROOT
 from metalib import (
     FOMAML,
     MAML,
+    Classify,
+    ClassImages,
     Data,
     Episode,
+    FewShot,
     FixedEpisodes,
     Learner,
     Pretrained,
@@ -544,6 +548,75 @@ def test_a_certificate_is_not_misled_by_what_a_learner_notes_on_itself():
     assert certify_gradient(made(Learns), episodes(4)).passed
 
 
+class Diary(nn.Module):
+    """Notes every call in a tensor of its own, and reads what it noted."""
+
+    def __init__(self, note):
+        super().__init__()
+        self.note, self.layer = note, nn.Linear(4, 3)
+        self.state, self.held, self.named = torch.zeros(3), [torch.zeros(3)], {"a": torch.zeros(3)}
+
+    def forward(self, x):
+        before = self.state + self.held[0] + self.named["a"]
+        self.note(self, x)
+        return self.layer(x) * (1 + before)
+
+
+def by_data(net, x):
+    net.state.data[0] = x.detach().mean()
+
+
+@pytest.mark.parametrize("note", [
+    lambda net, x: net.state.add_(1), lambda net, x: net.held[0].mul_(2).add_(1),
+    lambda net, x: net.named["a"].copy_(x.detach().mean(0)[:3]), by_data])
+@pytest.mark.parametrize("learner", [ProtoNet, MAML])
+def test_a_tensor_that_a_network_writes_in_place_is_refused_and_is_as_before(learner, note):
+    learner = made(lambda: learner(Diary(note)))
+    for work in (lambda: meta_gradient(learner, episodes(4)), lambda: meta_gradient(learner, episodes(4), map="loop"),
+                 lambda: learner.adapt(episodes(4).task(0).support)):
+        with pytest.raises(ValueError, match=r"wrote its tensor '\S*(state|held|named)'.*what adapt"):
+            work()
+        net = learner.net if isinstance(learner, MAML) else learner.encoder
+        assert not any(t.any() for t in (net.state, net.held[0], net.named["a"]))
+
+
+class Counts(nn.Module):
+    """Adds to a buffer and to a tensor in every call, slowly, so that threads meet."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.total = nn.Linear(4, 3), torch.zeros(())
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.total += 1
+        time.sleep(0.002)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("work", [
+    lambda learner: meta_gradient(learner, episodes(4, tasks=8), "loop", threads=4),
+    lambda learner: meta_test(learner, Noise(4), 8, map="loop")])
+def test_what_several_threads_wrote_is_undone(work):
+    learner = made(lambda: MAML(Counts(), steps=3))
+    for _ in range(5):
+        with pytest.raises(ValueError, match="wrote its"):
+            work(learner)
+        assert learner.net.calls == 0 and learner.net.total == 0
+
+
+@pytest.mark.parametrize("hook", [
+    lambda p: p.register_hook(lambda g: g / 2), lambda p: p.register_post_accumulate_grad_hook(lambda p: None)])
+def test_a_gradient_hook_on_a_parameter_is_refused_and_can_be_removed(hook):
+    learner = made(lambda: MAML(nn.Linear(4, 3)))
+    handle = hook(learner.net.bias)
+    with pytest.raises(ValueError, match="net.bias has a gradient hook, which would not be called"):
+        meta_gradient(learner, episodes(4))
+    handle.remove()
+    meta_gradient(learner, episodes(4))
+
+
 # ---------------------------------------------------------------- weight normalisation
 
 class ByHand(nn.Module):
@@ -595,6 +668,22 @@ def test_an_inner_loop_that_steps_theta_in_place_is_refused_with_the_fix():
     for run in (lambda x: meta_gradient(x, episodes(4), "loop"), lambda x: meta_test(x, Noise(4), 2)):
         with pytest.raises(ValueError, match=r"'net\.weight' was written in place.*descend"):
             run(made(InPlace))
+
+
+class ByData(InPlace):
+    """The same by `.data`, which leaves no trace in the tensor's version."""
+
+    def adapt(self, support):
+        self.net.weight.data.mul_(0.5)
+        return self.net.weight + support.x.mean()
+
+
+@pytest.mark.parametrize("run", [
+    lambda x, map: meta_gradient(x, episodes(4), map), lambda x, map: meta_test(x, Noise(4), 2, map=map)])
+@pytest.mark.parametrize("map", ["loop", "vmap"])
+def test_a_write_to_theta_by_data_is_refused_too(run, map):
+    with pytest.raises(ValueError, match=r"'net\.weight' was written in place.*descend"):
+        run(made(ByData), map)
 
 
 @pytest.mark.parametrize("layer, fix", [(lambda: nn.Embedding(10, 3, max_norm=1.0), "set max_norm=None"),
@@ -858,6 +947,12 @@ def test_the_default_dtype_may_be_float64():
         learner = MAML(conv4(3, 4, image_size=16)).float()  # and what is float32 stays float32
         assert meta_gradient(learner, episodes(1, 16, 16, dtype=torch.float32)).dtype == torch.float32
         assert all(p.grad.dtype == torch.float32 for p in learner.parameters())
+        bank = ClassImages.from_arrays(torch.rand(12, 1, 16, 16), [i // 3 for i in range(12)])
+        for tasks in (FewShot(bank, way=3, shot=1, query=2), Classify(bank, batch=4)):  # and so do tasks
+            assert tasks.sample(1, generator=seeded(0)).query.x.dtype == torch.float64
+        tasks = FewShot(bank, way=3, shot=1, query=2, dtype=torch.float32)
+        assert tasks.sample(1, generator=seeded(0)).query.x.dtype == torch.float32
+        meta_train(MAML(conv4(3, 4, image_size=16)), FewShot(bank, 3, 1, 2), TrainConfig(iterations=1, meta_batch=1))
     finally:
         torch.set_default_dtype(before)
 

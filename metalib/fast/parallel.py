@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -50,9 +50,14 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
 
     within = torch.get_num_threads()
     torch.set_num_threads(1)  # what is done with the results would wake threads that take the workers' cores
+    futures = [_pool(threads).submit(work, item) for item in items]
     try:
-        yield from list(_pool(threads).map(work, items))  # and each result would wake this one, so it waits for all
-    finally:
+        wait(futures, return_when=FIRST_EXCEPTION)  # each result would wake this thread, so it waits for all
+        yield from [future.result() for future in futures]
+    finally:  # nobody works on when the error or the Ctrl-C arrives
+        for future in futures:
+            future.cancel()
+        wait(futures)
         torch.set_num_threads(within)
 
 

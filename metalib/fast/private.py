@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from metalib.fast.twin import frozen_parts, is_twin, twin
+from metalib.fast.twin import STANDARD, frozen_parts, is_twin, twin
 from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
@@ -125,18 +125,19 @@ def own_parameters(module: nn.Module) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
-    """Refuse what the body wrote into the module's buffers and, with `weights`, into its parameters.
+    """Refuse what the body wrote into the module's buffers and tensors and, with `weights`, into its parameters.
 
     Tasks run in any order, several at once, or all in one batch: what one of them leaves behind would reach an
     arbitrary other one.
 
     Raises:
-        ValueError: a buffer was written, replaced, added or removed, or a parameter was written. Buffers that were
-            written have their values back; parameters keep what was written into them.
+        ValueError: a buffer was written, replaced, added or removed; a tensor that is no buffer was written in place;
+            a parameter was. Buffers and tensors have their values back; parameters keep what was written into them.
     """
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
         before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
-        versions = {k: (p, _version(p)) for k, p in module.named_parameters()} if weights else {}
+        beside = [(k, (t, t.detach().clone(), _version(t))) for k, t in _tensors_beside(module)]
+        theta = {k: (p, p.detach().clone()) for k, p in module.named_parameters()} if weights else {}
 
     def undone() -> list[str]:
         """Give the buffers that were written their values back, and say which they are."""
@@ -144,9 +145,11 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
             after = dict(module.named_buffers())
             written = [k for k in {**before, **after}
                        if k not in before or k not in after or _written(*before[k], after[k])]
-            for b, value, _ in (before[k] for k in written if k in before and not before[k][0].is_inference()):
-                b.data.copy_(value)
-        return written
+            changed = [(k, b) for k, b in beside if _written(*b, b[0])]  # another in its place goes with the twin
+            for b, value, _ in [*(before[k] for k in written if k in before), *(b for _, b in changed)]:
+                if not b.is_inference():
+                    b.data.copy_(value)
+        return [*written, *(k for k, _ in changed)]
 
     try:
         yield
@@ -155,9 +158,9 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
         raise
     if written := undone():
         raise _wrote(module, written[0])
-    for k, (p, version) in versions.items():  # cuDNN lays out a recurrent layer's weights anew, in place
-        owner = module.get_submodule(k.rpartition(".")[0])
-        if _version(p) != version and not isinstance(owner, nn.RNNBase):
+    for k, (p, value) in theta.items():
+        if not _equal(p, value):
+            owner = module.get_submodule(k.rpartition(".")[0])
             raise ValueError(f"{type(owner).__name__}'s parameter {k!r} was written in place, but theta is the same "
                              "for every task: let adapt return new tensors (metalib.functional.descend makes them) and "
                              "leave the parameters alone; while another thread trains them, use a copy.deepcopy")
@@ -165,9 +168,20 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
 
 def _wrote(module: nn.Module, name: str) -> ValueError:
     owner = module.get_submodule(name.rpartition(".")[0])
-    return ValueError(f"{type(owner).__name__} wrote its buffer {name!r}, but a learner's buffers are read, never "
+    kind = "tensor" if name.rpartition(".")[2] in vars(owner) else "buffer"
+    return ValueError(f"{type(owner).__name__} wrote its {kind} {name!r}, but a learner's {kind}s are read, never "
                       "written: what one task leaves behind would reach another. Freeze that layer with .eval() if it "
-                      "stops writing then, build it without the buffer, or carry the value in what adapt returns (phi)")
+                      f"stops writing then, build it without that {kind}, or put it in what adapt returns: phi")
+
+
+def _tensors_beside(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that the module's parts hold as plain attributes, or in a list or dict that is one."""
+    for prefix, m in module.named_modules():
+        for k, v in vars(m).items():
+            if k not in STANDARD and not isinstance(v, (nn.Module, nn.Parameter)):
+                held = list(v.values()) if isinstance(v, dict) else v if isinstance(v, (list, tuple)) else [v]
+                if held and isinstance(held[0], Tensor):  # a vocabulary holds none
+                    yield from ((f"{prefix}.{k}" if prefix else k, t) for t in held if isinstance(t, Tensor))
 
 
 def _once(module: nn.Module) -> dict[str, Tensor]:
@@ -205,7 +219,11 @@ def _written(buffer: Tensor, value: Tensor, version: int, now: Tensor) -> bool:
     """Whether another tensor stands in the buffer's place, or its value was written (`.data` leaves no trace else)."""
     if now is not buffer or _version(now) != version:
         return True
-    return not torch.equal(now, value) and not torch.equal(now.nan_to_num(), value.nan_to_num())
+    return not _equal(now, value)
+
+
+def _equal(now: Tensor, value: Tensor) -> bool:
+    return torch.equal(now, value) or torch.equal(now.nan_to_num(), value.nan_to_num())
 
 
 _in_place = threading.RLock()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 # A twin's own slots, and hooks of state_dict(), which no twin is asked for.
 APART = {"_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
          "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}
+STANDARD = frozenset(vars(nn.Module()))  # attributes that every module has
 EMPTY = {dict, OrderedDict, list, tuple, set}
 PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
 

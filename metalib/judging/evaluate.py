@@ -86,6 +86,8 @@ def predict_query(learner: Learner, phi: TaskState, episode: Episode, transducti
                   map: str = "auto") -> Tensor:
     """Predictions for the query of one task, (N*Q, ...), under either protocol (see `meta_test`)."""
     x = episode.query.x
+    if transductive not in (True, False):
+        raise ValueError(f"transductive={transductive!r}: expected True or False")
     if transductive:
         return learner.predict(phi, x)
 
@@ -115,8 +117,8 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                   measure: Callable[[Learner, Episode], Tensor], metric: str | Metric | None,
                   map: str) -> tuple[Tensor, dict[str, str | int]]:
     """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one: chunks do not matter."""
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes}: at least 1 is needed, 600 is the custom")
+    if not isinstance(episodes, Integral) or episodes < 1:
+        raise ValueError(f"episodes={episodes!r}: expected a whole number of tasks, at least 1; 600 is the custom")
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
     device, values = device_of(learner), []
@@ -138,7 +140,7 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
               map: str) -> Tensor:
     """measure(mine, task) of each task of a batch (T, J); without gradients, unless the learner asks for its own."""
     def guarded(mine: Learner, episode: Episode) -> Tensor:
-        with read_only(mine, weights=True):
+        with read_only(mine):
             return measure(mine, episode)
 
     def one(mine: Learner, t: int) -> Tensor:
@@ -151,9 +153,10 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
         with torch.enable_grad():
             return guarded(mine, batch.task(t)).detach()
 
-    return at_once_or_loop("meta-test", learner, map,
-                           lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch),
-                           lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
+    with read_only(mine, weights=True):
+        return at_once_or_loop("meta-test", learner, map,
+                               lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch),
+                               lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
 
 
 def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:

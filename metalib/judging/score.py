@@ -78,11 +78,12 @@ def compare(a: Score, b: Score) -> Score:
     """The paired difference a - b, task by task: far narrower than two separate intervals suggest.
 
     Raises:
-        ValueError: the two scores are not of the same episodes.
+        ValueError: the two scores are not of the same episodes, or do not say which ones they are of.
     """
-    if a.digest != b.digest or a.n != b.n or a.metric != b.metric:
-        raise ValueError(f"the scores are of different episodes ({a.metric} {a.n}, {a.digest} and {b.metric} {b.n}, "
-                         f"{b.digest}): call meta_test on the same tasks with the same episodes= and seed=")
+    if not a.digest or a.digest != b.digest or a.n != b.n or a.metric != b.metric:
+        raise ValueError(f"the scores are of different episodes, or do not say which ({a.metric} {a.n}, {a.digest!r} "
+                         f"and {b.metric} {b.n}, {b.digest!r}): call meta_test on the same tasks with the same "
+                         "episodes= and seed=; values of your own get a name for their tasks, Score.of(digest=)")
     return Score.of(a.values - b.values, metric=f"{a.metric} difference", seed=a.seed,
                     transductive=a.transductive and b.transductive, digest=a.digest)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from metalib.arguments import check_number
 from metalib.episode import Data, check_support
 from metalib.fast.block import ConvBlock
 from metalib.fast.private import call, is_frozen, own_parameters
@@ -56,8 +57,8 @@ class MAML(Learner):
         super().__init__(loss)
         if order not in (1, 2):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
-        if inner_lr < 0 or steps < 0:
-            raise ValueError(f"inner_lr={inner_lr}, steps={steps}: neither may be negative")
+        check_number(inner_lr, "inner_lr")
+        check_number(steps, "steps", whole=True)
         if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm")):
             raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm' or a function of a parameter's "
                              "name and the parameter")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metalib.arguments import check_number
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
 from metalib.functional import Params, class_means, descend, gradient, squared_distance
@@ -72,6 +73,9 @@ class Pretrained(Learner):
         super().__init__()
         if head not in ("centroid", "linear"):
             raise ValueError(f"head={head!r}: expected 'centroid' or 'linear'")
+        for what, value in (("temperature", temperature), ("lr", lr), ("weight_decay", weight_decay)):
+            check_number(value, what)
+        check_number(steps, "steps", whole=True)
         embedding_dim = embedding_dim or getattr(encoder, "embedding_dim", None)
         if classes and not embedding_dim:
             raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim=")

@@ -29,7 +29,7 @@ class FewShot:
         query: Q, query examples per class.
         within: "group" draws all classes of an episode from one group (an alphabet, a domain), each group equally
             often; None draws them from the whole bank.
-        dtype: of the images, or of whatever holds floating-point numbers.
+        dtype: of the images, or of whatever holds floating-point numbers; None takes PyTorch's default dtype.
 
     Raises:
         ValueError: fewer than N classes (rotations of one character count once) in the bank or, with `within`, in one
@@ -37,7 +37,8 @@ class FewShot:
     """
 
     def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
-                 within: str | None = None, dtype: torch.dtype = torch.float32) -> None:
+                 within: str | None = None, dtype: torch.dtype | None = None) -> None:
+        dtype = torch.get_default_dtype() if dtype is None else dtype
         images = _bank(images, dtype)
         if not all(isinstance(n, Integral) for n in (way, shot, query)):
             raise TypeError(f"way={way!r}, shot={shot!r}, query={query!r}: expected integers")
@@ -119,10 +120,11 @@ class Classify:
     Args:
         images: the training classes, a `ClassImages` or any `ClassData`.
         batch: examples per task.
-        dtype: of the images, or of whatever holds floating-point numbers.
+        dtype: of the images, or of whatever holds floating-point numbers; None takes PyTorch's default dtype.
     """
 
-    def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype | None = None) -> None:
+        dtype = torch.get_default_dtype() if dtype is None else dtype
         images = _bank(images, dtype)
         if not isinstance(batch, Integral) or batch < 1:
             raise ValueError(f"batch={batch!r}: expected an integer, at least 1")

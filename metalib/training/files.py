@@ -22,7 +22,7 @@ def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: boo
 
     A process killed at any moment leaves the old file or the new one, never half of one; of several threads or
     processes that write to one path the last one wins, with a whole file. A link stays a link: the file that it points
-    to is written.
+    to is written. A kill -9 while it writes leaves a hidden `.NAME.*.partial` beside the file, which may be deleted.
 
     Args:
         content: tensors and plain values.
