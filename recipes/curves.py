@@ -54,9 +54,9 @@ STEPS, TRIED = 10, 100  # inner steps that are tried at test time; validation ta
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--passes", type=int, default=9600, help="image passes of each training run")
+    parser.add_argument("--passes", type=int, default=7200, help="image passes of each training run")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds")
-    parser.add_argument("--episodes", type=int, default=300, help="test tasks")
+    parser.add_argument("--episodes", type=int, default=300, help="test tasks; a third of them of training classes")
     options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,8 +105,8 @@ def one_learner(name: str, train: ClassImages, val: ClassImages, test: ClassImag
 
     def by_classes(n: int, seed: int) -> dict[str, str]:
         net, bank = learner(n, seed, best["lr"], best["inner"]), some(train, n, seed)
-        return {part: tested(net, FewShot(images, WAY, 1, ASKED), args.episodes, best["option"])
-                for part, images in (("train", bank), ("test", test))}
+        return {part: tested(net, FewShot(images, WAY, 1, ASKED), episodes, best["option"])
+                for part, images, episodes in (("train", bank, args.episodes // 3), ("test", test, args.episodes))}
 
     def by_shots(k: int) -> dict[str, Any]:
         nets = [learner(most, seed, best["lr"], best["inner"]) for seed in range(args.seeds)]
