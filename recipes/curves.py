@@ -86,16 +86,18 @@ def one_learner(name: str, train: ClassImages, val: ClassImages, test: ClassImag
             trained[n, seed, lr, inner] = fit(name, some(train, n, seed), seed, lr, inner, args.passes)
         return trained[n, seed, lr, inner]
 
+    def try_out(lr: float, inner: float) -> dict[str, float]:
+        try:
+            return best_option(learner(most, 0, lr, inner), FewShot(val, WAY, 1, ASKED))[1]
+        except FloatingPointError:  # diverged
+            return {"": 0.0}
+
     def tune() -> dict[str, Any]:
         inner, lr, tried = INNER[1], RATES[1], {}
 
         def validated(lr: float, inner: float) -> float:
-            try:
-                found = best_option(learner(most, 0, lr, inner), FewShot(val, WAY, 1, ASKED))[1]
-            except FloatingPointError:  # diverged
-                found = {"": 0.0}
-            tried[f"{lr:g}, {inner:g}"] = found
-            return max(found.values())
+            tried[f"{lr:g}, {inner:g}"] = work.part(f"{name}: rates {lr:g}, {inner:g}", lambda: try_out(lr, inner))
+            return max(tried[f"{lr:g}, {inner:g}"].values())
 
         lr = climb(RATES, lambda lr: validated(lr, inner))
         if name == "maml":
