@@ -6,6 +6,7 @@ Tests results/checkpoints/honest-*.pt on the 600 episodes of results/honest.json
 results/batchnorm.json. About a CPU-minute. Two protocols: every image in a batch of its own, support and query alike;
 and the mean and variance of one fixed batch of training images in every layer, as running statistics would be used.
 honest.py chose Pretrained's rate at the edge of its grid: the next rate is tried here, on validation scripts as there.
+Expected: ProtoNet, 50 % where only the query is alone, has 72 % with every image alone and 92 % with fixed statistics.
 """
 
 from __future__ import annotations
