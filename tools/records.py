@@ -53,6 +53,8 @@ RECIPES = {
     "joint": Recipe("recipes/joint.py", "joint"),
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "honest": Recipe("recipes/honest.py", "honest"),
+    "curves": Recipe("recipes/curves.py", "curves"),
+    "batchnorm": Recipe("recipes/batchnorm.py", "batchnorm", ("honest",)),
     "rates": Recipe("recipes/glyphs_sensitivity.py rates", "glyphs-sensitivity-rates"),
     "testing": Recipe("recipes/glyphs_sensitivity.py testing", "glyphs-sensitivity-testing", ("glyphs-maml",)),
     "precision": Recipe("recipes/precision.py", "precision", ("glyphs-maml",)),
