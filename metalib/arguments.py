@@ -122,7 +122,7 @@ def plain(value: Any, what: str) -> Any:
 def check_number(value: Any, what: str, *, whole: bool = False) -> None:
     """Raise a ValueError unless the value is a finite number, at least 0 (Python's, NumPy's or a tensor of one)."""
     try:
-        number = plain(value, what)
+        number = plain(value.detach() if isinstance(value, Tensor) else value, what)  # a rate may be learned
     except TypeError:
         number = None
     if type(number) not in ((int,) if whole else (int, float)) or not 0 <= number < math.inf:
