@@ -3,10 +3,11 @@
     python -m bench.gpu                        # the first CUDA device; compiling takes most of the time
     python -m bench.gpu --device cpu --tiny    # the same code on small sizes, as the tests run it
 
-MAML with Conv4, 5-way 1-shot with 15 queries a class: T tasks and J inner steps, by a loop over tasks, by vmap, and by
-vmap compiled; in float32, TF32 and bfloat16. Each gradient's error is measured against plain autograd in float64, each
-variant's peak memory is that of one step, and the variants take turns. What fails, for want of memory or of a compiler,
-is recorded as failed.
+MAML with Conv4 of two widths, 5-way 1-shot with 15 queries a class: T tasks and J inner steps, by a loop over tasks, by
+vmap, and by vmap compiled; in float32, TF32 and bfloat16. Each gradient is compared with plain autograd in float64
+first: one that points elsewhere (its cosine is below --cosine) is recorded as dropped, with its error, and not timed.
+What fails, for want of memory or of a compiler, is recorded as failed. The others take turns; each one's peak memory is
+that of its first step, which includes compiling.
 
 Writes results/gpu-DEVICE.json with the suggested rule for map="auto" (`metalib.learner.choose_map`).
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from statistics import median
@@ -38,20 +41,31 @@ def main() -> None:
     claim(slug, args.force)
     # PyTorch lets cuDNN round convolutions to TF32 unless told otherwise: here float32 means float32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    cells = [measure(Row(query=args.query, tasks=T, steps=J), args) for J in args.steps for T in args.tasks]
+    cells = [measure(Row(query=args.query, tasks=T, steps=J), C, args)
+             for C in args.channels for J in args.steps for T in args.tasks]
     rule = suggest(cells)
     print("\n" + rule["text"])
     write(slug, {"device": name, "channels": args.channels, "rounds": args.rounds, "backend": args.backend,
-                 "tiny": args.tiny, "cuda": torch.version.cuda, "suggestion": rule, "cells": cells})
+                 "tiny": args.tiny, "least_cosine": args.cosine, "cuda": torch.version.cuda, "driver": driver(),
+                 "cudnn": torch.backends.cudnn.version(), "suggestion": rule, "cells": cells})
 
 
-def measure(row: Row, args: argparse.Namespace) -> dict[str, Any]:
-    """Time, memory and error of every variant at one T and J."""
+def driver() -> str | None:
+    """The version of NVIDIA's driver, which PyTorch does not know; None where there is none to ask."""
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, encoding="utf-8", check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+
+
+def measure(row: Row, channels: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Time, memory and error of every variant at one width, T and J."""
     torch.manual_seed(0)
-    net, episodes = standard_net(row, args.channels), draw(row).to(args.device)
+    net, episodes = standard_net(row, channels), draw(row).to(args.device)
     weights = [w.to(args.device) for w in start(net)]
     right = reference(net.to(args.device, torch.float64), episodes.to(torch.float64), row)
-    learner = MAML(metalib_net(row, args.channels).to(args.device), row.inner_lr, row.steps)
+    learner = MAML(metalib_net(row, channels).to(args.device), row.inner_lr, row.steps)
     with torch.no_grad():
         for p, w in zip(learner.parameters(), weights, strict=True):
             p.copy_(w)
@@ -63,17 +77,21 @@ def measure(row: Row, args: argparse.Namespace) -> dict[str, Any]:
 
         variants[f"{how} {precision}"] = step
     results = {name: first(step, learner, right, args.device) for name, step in variants.items()}
-    times: dict[str, list[float]] = {name: [] for name, r in results.items() if "failed" not in r}
+    for r in results.values():
+        if "failed" not in r and not r["cosine"] >= args.cosine:  # not >=: nan is wrong too
+            r["dropped"] = f"cosine below {args.cosine}"
+    times: dict[str, list[float]] = {name: [] for name, r in results.items() if not r.keys() & {"failed", "dropped"}}
     for _ in range(args.rounds):
         for name, taken in times.items():
             taken.append(timed(variants[name], args.device))
     for name, taken in times.items():
         results[name] |= {"ms": round(1e3 * median(taken), 3), "ms_all": [round(1e3 * t, 3) for t in taken]}
-    print(f"\nT={row.tasks} J={row.steps}")
+    print(f"\n{channels} channels, T={row.tasks} J={row.steps}")
     for name, r in results.items():
+        took = f"{r['ms']:10.2f} ms" if "ms" in r else f"{'dropped':>13}"
         print(f"  {name:18}" + (r["failed"] if "failed" in r else
-              f"{r['ms']:10.2f} ms   error {r['error']:.1e}  cosine {r['cosine']:.4f}   {r['peak_mb']} MB"), flush=True)
-    return {"tasks": row.tasks, "steps": row.steps, "results": results}
+              f"{took}   error {r['error']:.1e}  cosine {r['cosine']:.4f}   {r['peak_mb']} MB"), flush=True)
+    return {"channels": channels, "tasks": row.tasks, "steps": row.steps, "results": results}
 
 
 def first(step: Callable[[], None], learner: MAML, right: list[torch.Tensor], device: str) -> dict[str, Any]:
@@ -114,14 +132,15 @@ def timed(step: Callable[[], None], device: str) -> float:
 
 def suggest(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """The rule for map="auto" that these times support: the faster of loop and vmap in float32, without compiling."""
-    fastest, best_chunk = {}, None
+    fastest, chunks = {}, {}
     for cell in cells:
         ms = {how: cell["results"].get(f"{how} float32", {}).get("ms") for how in ("loop", "vmap")}
         ran = {how: t for how, t in ms.items() if t is not None}
         if ran:
-            fastest[f"T={cell['tasks']} J={cell['steps']}"] = min(ran, key=ran.get)
-        if ms["vmap"] is not None and (best_chunk is None or ms["vmap"] / cell["tasks"] < best_chunk[0]):
-            best_chunk = ms["vmap"] / cell["tasks"], cell["tasks"]
+            fastest[f"C={cell['channels']} T={cell['tasks']} J={cell['steps']}"] = min(ran, key=ran.get)
+        if ms["vmap"] is not None:  # at each width and J, the T whose tasks were cheapest
+            at = f"C={cell['channels']} J={cell['steps']}"
+            chunks[at] = min(chunks.get(at, (math.inf, 0)), (ms["vmap"] / cell["tasks"], cell["tasks"]))
     choices = set(fastest.values())
     if not choices:
         text = "nothing ran in float32: no rule"
@@ -129,7 +148,7 @@ def suggest(cells: list[dict[str, Any]]) -> dict[str, Any]:
         text = f'map="auto" should be "{choices.pop()}" for convolutions on this device'
     else:
         text = 'map="auto" should depend on the sizes: ' + ", ".join(f"{k}: {v}" for k, v in fastest.items())
-    return {"text": text, "fastest": fastest, "chunk": best_chunk and best_chunk[1]}
+    return {"text": text, "fastest": fastest, "chunk": {at: T for at, (_, T) in chunks.items()}}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -137,18 +156,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tasks", type=int, nargs="+", default=[4, 16, 32, 64], help="T")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5], help="J")
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="widths of Conv4")
     parser.add_argument("--maps", nargs="+", choices=MAPS, default=list(MAPS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cosine", type=float, default=0.99, help="a gradient further from float64's is not timed")
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--tiny", action="store_true", help="small sizes, compiled to nothing faster")
     options(parser, resume=False)
     args = parser.parse_args(arguments)
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu --tiny runs the same code on small sizes")
-    args.channels, args.query = (8, 2) if args.tiny else (64, 15)
+    args.query = 2 if args.tiny else 15
     if args.tiny:
-        args.tasks, args.steps, args.rounds, args.backend = [2], [1], 1, "eager"
+        args.channels, args.tasks, args.steps, args.rounds, args.backend = [8], [2], [1], 1, "eager"
     return args
 
 

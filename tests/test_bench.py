@@ -126,8 +126,9 @@ def test_peak_memory_is_what_was_held_at_most():
 
 
 def test_the_gpu_script_measures_every_variant_and_its_error():
-    args = gpu.parse(["--device", "cpu", "--tiny"])
-    results = gpu.measure(rows.Row(query=args.query, tasks=args.tasks[0], steps=args.steps[0]), args)["results"]
+    args = gpu.parse(["--device", "cpu", "--tiny", "--cosine", "0"])
+    row = rows.Row(query=args.query, tasks=args.tasks[0], steps=args.steps[0])
+    results = gpu.measure(row, args.channels[0], args)["results"]
     assert set(results) == {f"{how} {precision}" for how in gpu.MAPS for precision in gpu.PRECISIONS}
     assert not [r["failed"] for r in results.values() if "failed" in r]
     for how in gpu.MAPS:
@@ -136,15 +137,46 @@ def test_the_gpu_script_measures_every_variant_and_its_error():
         assert coarse["error"] > 10 * right["error"], "bfloat16 was asked for"
 
 
+def test_the_gpu_script_times_no_gradient_that_points_elsewhere(monkeypatch):
+    def wrong(learner, episodes, map, **_):
+        for p in learner.parameters():
+            p.grad = torch.full_like(p, float("nan") if map == "loop" else 1.0)
+
+    monkeypatch.setattr(gpu, "meta_gradient", wrong)
+    args = gpu.parse(["--device", "cpu", "--tiny"])
+    results = gpu.measure(rows.Row(query=2, tasks=2, steps=1), 8, args)["results"]
+    assert all(r["dropped"] == "cosine below 0.99" and "ms" not in r and "error" in r for r in results.values())
+    cell = {"channels": 8, "tasks": 2, "steps": 1, "results": results}
+    assert gpu.suggest([cell]) == {"text": "nothing ran in float32: no rule", "fastest": {}, "chunk": {}}
+
+
+def test_the_gpu_script_asks_for_the_driver_and_measures_two_widths(monkeypatch):
+    def answer(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout="550.54.14\n550.54.14\n")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    assert gpu.driver() == "550.54.14"
+
+    def absent(*_, **__):
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    assert gpu.driver() is None
+    assert len(gpu.parse(["--device", "cpu"]).channels) == 2
+
+
 def test_the_gpu_script_suggests_what_it_measured():
-    def cell(T, J, loop, vmap):
-        return {"tasks": T, "steps": J, "results": {
+    def cell(T, J, loop, vmap, C=64):
+        return {"channels": C, "tasks": T, "steps": J, "results": {
             "loop float32": {"ms": loop}, "vmap float32": {"ms": vmap} if vmap else {"failed": "out of memory"}}}
 
     always = gpu.suggest([cell(4, 1, 30.0, 10.0), cell(16, 1, 120.0, 20.0)])
-    assert always["text"] == 'map="auto" should be "vmap" for convolutions on this device' and always["chunk"] == 16
+    assert always["text"] == 'map="auto" should be "vmap" for convolutions on this device'
+    assert always["chunk"] == {"C=64 J=1": 16}
     mixed = gpu.suggest([cell(4, 1, 30.0, 10.0), cell(64, 5, 500.0, None)])
-    assert "T=4 J=1: vmap, T=64 J=5: loop" in mixed["text"] and mixed["chunk"] == 4
+    assert "C=64 T=4 J=1: vmap, C=64 T=64 J=5: loop" in mixed["text"] and mixed["chunk"] == {"C=64 J=1": 4}
+    wide = gpu.suggest([cell(4, 1, 30.0, 10.0), cell(4, 1, 90.0, 100.0, C=128)])
+    assert "C=64 T=4 J=1: vmap, C=128 T=4 J=1: loop" in wide["text"]
 
 
 def test_the_gpu_script_says_why_there_is_no_gpu():
