@@ -1,5 +1,7 @@
 """Few-shot tasks from anything: vectors, tables, token ids; within a group; and a benchmark's own trials."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -364,3 +366,20 @@ def test_the_fingerprint_of_an_episode_sees_numbers_of_any_size(scale):
     a, b = (FixedEpisodes(Episode(*(d._replace(x=scale * (d.x.abs() + 1) + more) for d in TRIALS)))
             for more in (0, scale / 100))
     assert meta_test(PixelFloor(), a, episodes=5).digest != meta_test(PixelFloor(), b, episodes=5).digest
+
+
+def test_flipped_read_only_and_masked_arrays_are_read_or_refused():
+    x, y = np.arange(40.0).reshape(10, 4), np.arange(10) // 2
+    want = ClassData.from_arrays(x[::-1].copy(), y[::-1].copy()).digest()
+    frozen_x, frozen_y = x[::-1].copy(), y[::-1].copy()
+    frozen_x.flags.writeable = frozen_y.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ClassData.from_arrays(x[::-1], y[::-1]).digest() == want
+        assert ClassData.from_arrays(frozen_x, frozen_y).digest() == want
+    hole = np.ma.masked_array(x, x > 30)
+    for make in (lambda: ClassData.from_arrays(hole, y), lambda: ClassImages.from_arrays(hole[:, None] / 40, y),
+                 lambda: ClassData.from_arrays(x, np.ma.masked_array(y, y == 3))):
+        with pytest.raises(TypeError, match="masked"):
+            make()
+    assert ClassData.from_arrays(np.ma.masked_array(x, False), y).shape == (4,)

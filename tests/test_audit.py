@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from metalib import ClassImages, FewShot, PixelFloor, audit, meta_test, seeded
+from metalib import (
+    ClassData,
+    ClassImages,
+    FewShot,
+    FixedEpisodes,
+    PixelFloor,
+    TrainConfig,
+    audit,
+    meta_test,
+    seeded,
+    shared_episodes,
+    training_episodes,
+)
 
 
 def bank(classes: int = 30, drawings: int = 6) -> ClassImages:
@@ -117,4 +129,57 @@ def test_the_digest_of_the_split_changes_with_a_single_pixel():
     images[0, 0, 0, 0] ^= 1
     changed = ClassImages.from_arrays(images, BANK.labels)
     a, b = (audit(FewShot(data, way=5, shot=1, query=3), episodes=5).digest for data in (BANK, changed))
+    assert a != b
+
+
+def near_copies(scale, shift=0.0):
+    """Twelve examples of each of nine classes in 24 dimensions, and a copy of each that is `scale` away from it."""
+    x = torch.randn(108, 24, generator=seeded(1)) + shift
+    y = torch.arange(9).repeat_interleave(12)
+    copies = x + scale * torch.randn(108, 24, generator=seeded(2))
+    return FewShot(ClassData.from_arrays(torch.cat([x, copies]), torch.cat([y, y])), way=3, shot=2, query=3)
+
+
+@pytest.mark.parametrize("scale, shift", [(1e-5, 0.0), (1e-2, 0.0), (1e-2, 500.0)])
+def test_near_copies_are_counted_and_said(scale, shift):
+    tasks = near_copies(scale, shift)
+    report = audit(tasks, episodes=80)
+    pairs = 0  # counted on its own, by the largest difference
+    g = seeded(0)
+    for _ in range(80):
+        episode = tasks.sample(1, generator=g)
+        s, q = episode.support.x[0], episode.query.x[0]
+        pairs += sum(bool(0 < (a - b).abs().max() < 20 * scale) for a in s for b in q)
+    assert report.near_images == pairs > 0 and report.twin_images == 0
+    assert f"nearly identical pairs: {pairs}" in str(report) and "look at these pairs" in str(report)
+
+
+def test_near_copies_are_counted_in_tasks_that_show_episodes_alone():
+    fixed = FixedEpisodes(near_copies(1e-3).sample(60, generator=seeded(3)))
+    assert audit(fixed, episodes=60).near_images > 0
+
+
+def test_what_is_no_copy_is_not_accused():
+    assert audit(near_copies(0.7), episodes=200).near_images == 0
+    plane = ClassData.from_arrays(torch.rand(200, 2, generator=seeded(0)), torch.arange(200) // 20)
+    assert audit(FewShot(plane, way=4, shot=5, query=10), episodes=50).near_images == 0  # full, not copied
+    assert str(audit(near_copies(0.7), episodes=20)).endswith("audit passed")
+
+
+@pytest.mark.parametrize("look", [lambda tasks, t: audit(tasks, episodes=5, training=t),
+                                  lambda tasks, t: shared_episodes(tasks, t, episodes=5)], ids=["audit", "shared"])
+def test_a_training_that_is_used_up_is_not_taken_for_one_without_overlap(look):
+    tasks = near_copies(1.0)
+    training = training_episodes(tasks, TrainConfig(iterations=4, meta_batch=2))
+    assert len(list(training)) == 4
+    with pytest.raises(ValueError, match="used up after one pass"):
+        look(tasks, training)
+    with pytest.raises(TypeError, match="training_episodes"):
+        look(tasks, TrainConfig())
+
+
+def test_small_numbers_have_different_digests():
+    tasks = near_copies(1.0)
+    small = [FewShot(ClassData.from_arrays(f * tasks.images.x, tasks.images.labels), 3, 2, 3) for f in (1e-8, 3e-8)]
+    a, b = (meta_test(PixelFloor(), t, episodes=6).digest for t in small)
     assert a != b

@@ -535,3 +535,15 @@ def test_a_file_is_read_back_exactly(tmp_path):
     assert back["spec"] == content["spec"]
     assert all(torch.equal(back["weights"][k], v) and back["weights"][k].dtype == v.dtype
                for k, v in content["weights"].items())
+
+
+def test_what_killed_writers_left_goes_after_an_hour_and_nothing_else(tmp_path):
+    old, new = (tmp_path / f".a.pt.{c * 32}.partial" for c in "ab")
+    other, own = tmp_path / f".b.pt.{'c' * 32}.partial", tmp_path / ".a.pt.notes.partial"
+    for file in (old, new, other, own):
+        file.write_bytes(b"half")
+    for file in (old, other, own):
+        os.utime(file, (1e9, 1e9))
+    writing.write({"x": torch.ones(2)}, tmp_path / "a.pt")
+    assert not old.exists() and new.exists() and other.exists() and own.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([new.name, other.name, own.name, "a.pt"])

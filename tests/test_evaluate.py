@@ -4,6 +4,7 @@ import copy
 import math
 import statistics
 
+import numpy as np
 import pytest
 import torch
 
@@ -668,3 +669,24 @@ def test_dropped_units_do_not_depend_on_the_number_of_threads():
         meta_gradient(model, episodes, threads=threads)
         found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_a_difference_of_two_protocols_says_so():
+    whole, alone = (meta_test(PixelFloor(), TASKS, episodes=5, transductive=t) for t in (True, False))
+    assert "of two protocols" in str(compare(whole, alone)) and compare(whole, alone).transductive is None
+    assert "non-transductive" in str(compare(alone, alone)) and compare(whole, whole).transductive is True
+
+
+def test_lambdas_are_not_compared_because_their_name_says_nothing():
+    a, b = (meta_test(PixelFloor(), TASKS, episodes=4, metric=m) for m in (lambda p, y: p.mean(), lambda p, y: p.std()))
+    with pytest.raises(ValueError, match="def"):
+        compare(a, b)
+
+
+def test_a_score_is_made_of_a_list_or_an_array_as_of_a_tensor():
+    values = [0.1, 0.7, 0.3]
+    for kind in (list, tuple, torch.tensor, np.array):
+        assert math.isclose(Score.of(kind(values)).mean, sum(values) / 3, rel_tol=1e-15 if kind is not torch.tensor
+                            else 1e-7)
+    with pytest.raises(TypeError, match="expected two scores"):
+        compare(Score.of(values, digest="a"), 0.4)

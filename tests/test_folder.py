@@ -286,7 +286,7 @@ def test_names_that_are_no_utf8_can_be_printed_and_hashed(tmp_path):
     assert set(bank.names) == {"caf\\xe9", "größe"} and len(bank.digest()) == 12 and str(bank.names).encode()
 
 
-@pytest.mark.parametrize("size", [0, -3, 28.0, (28, 28)])
+@pytest.mark.parametrize("size", [0, -3, 28.0, True, (28, 28)])
 def test_a_size_is_one_positive_integer(tmp_path, size):
     classes(tmp_path, "a")
     with pytest.raises(ValueError, match="expected one positive integer"):

@@ -154,7 +154,7 @@ def test_labels_of_examples_that_never_come_again_are_not_looked_at():
 
 
 @pytest.mark.parametrize("draw", [lambda n, _: honest(n, torch.default_generator),
-                                  lambda n, g: honest(n, g if torch.rand(()) < 0 else None)])
+                                  lambda n, g: honest(n, g if torch.rand(()) < 0 else torch.default_generator)])
 def test_randomness_from_elsewhere_is_seen(draw):
     report = audit(Tasks(draw), episodes=10)
     assert not report.follows_generator and not report.passed and "follow their generator: NO" in str(report)

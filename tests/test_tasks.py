@@ -10,11 +10,13 @@ from PIL import Image
 from torch.func import vmap
 
 from metalib import (
+    ClassData,
     Classify,
     ClassImages,
     Data,
     Episode,
     FewShot,
+    FixedEpisodes,
     Learner,
     PixelFloor,
     ProtoNet,
@@ -354,3 +356,37 @@ def test_the_task_axis_is_what_vmap_maps_and_way_stays_a_plain_int():
 
     assert vmap(one, in_dims=(TASK_AXIS,))(e).tolist() == [5.0] * 4
     assert isinstance(e, Episode) and isinstance(e.support, Data)
+
+
+@pytest.mark.parametrize("n, generator, error, says", [
+    (0, "seeded", ValueError, "whole number of tasks"), (-3, "seeded", ValueError, "whole number of tasks"),
+    (2.0, "seeded", ValueError, "whole number of tasks"), (True, "seeded", ValueError, "whole number of tasks"),
+    (2, None, TypeError, "seeded"), (2, 7, TypeError, "seeded")])
+def test_tasks_are_drawn_in_whole_numbers_from_an_explicit_generator(n, generator, error, says):
+    bank = ClassData.from_arrays(torch.randn(30, 3), torch.arange(30) // 5)
+    few = FewShot(bank, way=2, shot=1, query=2)
+    fixed = FixedEpisodes(few.sample(3, generator=seeded(0)))
+    for tasks in (few, Classify(bank, batch=4), Sinusoids(), fixed):
+        with pytest.raises(error, match=says):
+            tasks.sample(n, generator=seeded(1) if generator == "seeded" else generator)
+
+
+def test_fixed_episodes_keep_what_they_were_given():
+    episodes = Sinusoids().sample(4, generator=seeded(0))
+    fixed = FixedEpisodes(episodes)
+    digest = fixed.digest()
+    episodes.query.y.neg_()
+    assert fixed.digest() == digest
+
+
+@pytest.mark.parametrize("options", [{"shot": 2.5}, {"query": "3"}, {"dtype": "float32"}])
+def test_sinusoids_refuse_what_is_no_size_or_dtype(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Sinusoids(**options)
+
+
+def test_a_dtype_is_one_of_pytorchs():
+    bank = ClassData.from_arrays(torch.randn(30, 3), torch.arange(30) // 5)
+    for make in (lambda: FewShot(bank, 2, 1, 2, dtype="float64"), lambda: Classify(bank, dtype="float16")):
+        with pytest.raises(ValueError, match="dtype="):
+            make()

@@ -459,3 +459,8 @@ def test_importing_metalib_prints_nothing_and_changes_no_threads():
     code = "import torch; n = torch.get_num_threads(); import metalib; assert torch.get_num_threads() == n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_metric_that_is_none_is_refused_also_where_nothing_is_validated():
+    with pytest.raises(ValueError, match="'accuracy', 'MSE', 'loss'"):
+        meta_train(MAML(mlp(1, (4,), 1).double()), Sinusoids(), TrainConfig(iterations=1, metric="acc"))

@@ -46,7 +46,7 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; expected one that holds one folder a class")
-    if size is not None and not (isinstance(size, int) and size > 0):
+    if size is not None and not (type(size) is int and size > 0):
         raise ValueError(f"size={size!r}: expected one positive integer; images become size x size")
     found = _walk(path, {}, top=True)
     if not found:

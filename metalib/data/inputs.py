@@ -13,9 +13,7 @@ from torch import Tensor
 def as_uint8(images: Any) -> Tensor:
     """(M, H, W) or (M, C, H, W); uint8, float in [0, 1] or bool -> uint8 (M, C, H, W), or an error."""
     try:
-        if isinstance(images, np.ndarray):  # PyTorch takes neither negative strides (a flip) nor foreign byte orders
-            images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
-        images = torch.as_tensor(images).detach()
+        images = torch.as_tensor(_array(images) if isinstance(images, np.ndarray) else images).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"images cannot be made one tensor ({error}); expected an array (M, H, W) or (M, C, H, W) of "
                         "numbers: resize images that differ in size, and read files with from_folder()") from error
@@ -57,7 +55,7 @@ def as_examples(x: Any) -> Tensor:
     """Numbers (M, ...) of any kind -> a dense tensor: floats and booleans as they are, integers signed; or an error."""
     if not isinstance(x, Tensor):
         try:
-            array = np.asarray(x)
+            array = _array(x)
         except ValueError as error:
             raise ValueError(f"the examples differ in length ({error}): pad them to one, and let the network mask "
                              "the padding") from error
@@ -66,7 +64,7 @@ def as_examples(x: Any) -> Tensor:
                             "categories as codes, and make sparse matrices dense with .toarray()")
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             array = array.astype(np.float64)
-        x = torch.as_tensor(array.astype(array.dtype.newbyteorder("=")))
+        x = torch.as_tensor(array)
     if x.layout != torch.strided or x.is_quantized or x.is_complex():
         raise TypeError(f"the examples are {x.layout} {x.dtype}; expected dense numbers: use x.to_dense(), "
                         "x.dequantize(), or torch.view_as_real(x)")
@@ -84,7 +82,7 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
     """(class of each of n examples, numbered 0 .. in ascending order, and the distinct labels), or an error."""
     strings = None
     if not isinstance(labels, Tensor):
-        array = np.asarray(labels)
+        array = _array(labels)
         if isinstance(labels, (list, tuple)) or array.dtype == object:  # NumPy turns ["a", None] or ["a", nan] to text
             kinds = {type(v) for v in np.asarray(labels, dtype=object).ravel()}
             if not all(issubclass(k, (str, bytes)) for k in kinds) and any(
@@ -119,6 +117,14 @@ def as_indices(classes: Iterable[int], what: str) -> list[int]:
             fix = "np.flatnonzero(mask)" if isinstance(c, bool) else "names.index(name) gives the index of a name"
             raise TypeError(f"{what} has {c!r}; expected class indices, integers: {fix}")
     return classes
+
+
+def _array(x: Any) -> np.ndarray:
+    """As PyTorch takes an array: no foreign byte order, no negative strides (a flip), writable; nothing masked."""
+    if np.ma.is_masked(x):
+        raise TypeError("some entries are masked: fill them, with .filled(value), or drop what has them")
+    array = np.asarray(x)
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
 
 
 def _signed(x: Tensor, what: str) -> Tensor:

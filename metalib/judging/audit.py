@@ -12,7 +12,7 @@ from metalib.data import ClassImages
 from metalib.episode import Data, Episode
 from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
-from metalib.judging.overlap import digest_of, follows_generator, shared_with
+from metalib.judging.overlap import digest_of, follows_generator, near_pairs, shared_with
 from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot, Tasks
 from metalib.tasks.protocol import one_by_one
@@ -43,6 +43,12 @@ class Audit:
             classes on both sides of the split; None if no training was given.
         follows_generator: whether the tasks are drawn from the generator and from nothing else.
         what: what an example is called.
+        near_images: (support, query) pairs of one class that differ by less than a twentieth of what such a pair
+            usually differs by: an image saved twice, one more frame of a film. Only floats of 16 numbers and more are
+            looked at, and images.
+
+    Twins and near pairs are printed, not judged: you know your data. No audit sees a copy that was turned, cropped or
+    rescaled, nor one thing under two class names.
     """
 
     way: int
@@ -63,6 +69,7 @@ class Audit:
     seen_images: int | None = None
     follows_generator: bool = True
     what: str = "image"
+    near_images: int = 0
 
     @property
     def passed(self) -> bool:
@@ -96,7 +103,11 @@ class Audit:
             lines.append(f"test {a}s that training has seen: {self.seen_images}")
         if self.score is not None:
             lines.append(f"result: {self.score}, seed {self.score.seed}, episodes {self.score.digest}")
-        return "\n".join([*lines, "audit passed" if self.passed else "AUDIT FAILED"])
+        if self.near_images:
+            lines.append(f"nearly identical pairs: {self.near_images}")
+        passed = "audit passed" + (", but look at these pairs: are they copies?"
+                                   if self.twin_images or self.near_images else "")
+        return "\n".join([*lines, passed if self.passed else "AUDIT FAILED"])
 
 
 def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed: int = 0,
@@ -115,7 +126,8 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
         An `Audit`; print it, or assert its `passed`.
 
     Raises:
-        ValueError: the tasks are regression, or have no support; the score is of other episodes than these tasks draw.
+        ValueError: the tasks are regression, or have no support; the score is of other episodes than these tasks draw;
+            `training` holds no meta-batch, as a generator does that was read before.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: at least 1 is needed, 200 is the custom")
@@ -142,7 +154,8 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.x), bank.digest(), 1 / tasks.way,
                  meta_test(PixelFloor(), tasks, episodes, seed), shared, twins,
                  int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
-                 episodes, score, *seen, follows, "image" if isinstance(bank, ClassImages) else "example")
+                 episodes, score, *seen, follows, "image" if isinstance(bank, ClassImages) else "example",
+                 near_pairs(one_by_one(tasks, episodes, seeded(seed))))
 
 
 def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, shared_episodes: int | None,
@@ -163,7 +176,7 @@ def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, sh
     shot, query = (int(counts[0]) if len(counts) == 1 else None for counts in per_class)
     digest = tasks.digest() if hasattr(tasks, "digest") else floor.digest
     return Audit(way, shot, query, None, int(content.max()) + 1, digest, 1 / way, floor, shared, 0, None,
-                 bias, len(drawn), score, shared_episodes, seen_images, follows, "example")
+                 bias, len(drawn), score, shared_episodes, seen_images, follows, "example", near_pairs(drawn))
 
 
 def _equal_pairs(whole: Episode) -> tuple[int, Tensor]:

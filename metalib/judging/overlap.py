@@ -1,4 +1,4 @@
-"""Were the test episodes training episodes? The leak that no split of classes can prevent."""
+"""What is there twice: test episodes that were training episodes, which no split of classes prevents; near copies."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ def fingerprint(task: Episode) -> bytes:
 
 
 def update(digest: hashlib._Hash, episode: Episode) -> None:
-    """Add an episode to a digest. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU."""
+    """Add an episode to a digest. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU.
+
+    Not where all are below 1e-3, which this would make alike, or some above 2147, where int32 overflows.
+    """
     for tensor in (*episode.support[:2], *episode.query[:2]):
         if tensor.is_floating_point():
             tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-            if tensor.numel() and tensor.abs().max() < 2**31 / 1e6:  # beyond, int32 overflows and 1e-6 is no digit
+            if tensor.numel() and 1e-3 <= tensor.abs().max() < 2**31 / 1e6:  # else 1e-6 is all, or no digit
                 tensor = (tensor * 1e6).round().to(torch.int64 if tensor.dtype == torch.float64 else torch.int32)
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
 
@@ -34,12 +37,15 @@ def shared_episodes(tasks: Tasks, training: Iterable[Episode], *, episodes: int 
     """How many of the episodes that `meta_test(..., tasks, episodes, seed)` draws are among those of training.
 
     Where training and test draw from one family of tasks (`Sinusoids`, say), only their random streams keep them
-    apart: a generator with the same seed in both makes every test episode a training episode.
+    apart: a generator with the same seed in both, one task at a time, makes every test episode a training episode.
 
     Args:
         tasks: the test tasks.
         training: the meta-batches that training saw: `training_episodes(tasks, config)` draws them again.
         episodes, seed: of the test.
+
+    Raises:
+        TypeError, ValueError: `training` is no meta-batches, or none is left in it.
     """
     seen = {fingerprint(one) for batch in _batches(training) for one in _tasks(batch)}
     return sum(fingerprint(*_tasks(one)) in seen for one in one_by_one(tasks, episodes, seeded(seed)))
@@ -73,11 +79,31 @@ def follows_generator(tasks: Tasks, seed: int) -> bool:
     return hasattr(tasks, "in_order") or (first(seed) == first(seed) and len({first(s) for s in range(8)}) > 1)
 
 
+def near_pairs(drawn: Iterable[Episode]) -> int:
+    """Pairs of a support and a query example of one class, not equal, much nearer than such pairs usually are."""
+    distances = []
+    for task in (one for batch in drawn for one in _tasks(batch)):
+        (s, s_y, way), (q, q_y, _) = ((d.x.cpu().flatten(1), d.y.cpu(), d.way) for d in task)
+        if not s.is_floating_point() or s.shape[1] < 16:  # ids have no distance, and a plane is soon full
+            return 0
+        for n in range(way):
+            pair = s[s_y == n].double(), q[q_y == n].double()
+            distances.append(torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").flatten())
+    d = torch.cat(distances)
+    return int(((d > 0) & (d < d.median() / 20)).sum())
+
+
 def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
-    if hasattr(training, "sample"):
+    if hasattr(training, "sample") or not isinstance(training, Iterable):
         raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches that training drew: "
                         "training_episodes(tasks, config)")
-    return [training] if isinstance(training, Episode) else training
+    none = True
+    for batch in [training] if isinstance(training, Episode) else training:
+        yield batch
+        none = False
+    if none:
+        raise ValueError("training= holds no meta-batch, so there is nothing to look for the test's among: what "
+                         "training_episodes(tasks, config) returns is used up after one pass; call it again")
 
 
 def _rows(task: Episode) -> set[bytes]:

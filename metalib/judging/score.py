@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 # 97.5 % quantiles of Student's t for 1, 2, ..., 28 degrees of freedom
@@ -34,7 +36,8 @@ class Score:
         values: one value per task, (n,), float64.
         metric: "accuracy", "MSE", the name of another, or the difference of two ("accuracy difference").
         seed: of the episodes.
-        transductive: whether a query was predicted together with the other queries of its task.
+        transductive: whether a query was predicted together with the other queries of its task; None for the
+            difference of a score where it was and one where it was not.
         steps: inner steps asked for, or None for the learner's own number.
         digest: a fingerprint of the episodes; equal digests mean the same episodes.
     """
@@ -45,7 +48,7 @@ class Score:
     values: Tensor = field(repr=False, compare=False)
     metric: str = "accuracy"
     seed: int | None = None
-    transductive: bool = True
+    transductive: bool | None = True
     steps: int | None = None
     digest: str = ""
 
@@ -55,16 +58,17 @@ class Score:
                              "the mean over the queries of each task first")
 
     @classmethod
-    def of(cls, values: Tensor, **protocol: str | int | bool | None) -> Score:
+    def of(cls, values: Tensor | Sequence[float], **protocol: str | int | bool | None) -> Score:
         """The score of per-task values (n,)."""
-        values = values.detach().double().cpu()
+        values = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
         n = len(values)
         q = 1.96 if n >= 30 else T_QUANTILES[n - 2]
         ci95 = q * float(values.std(correction=1)) / math.sqrt(n) if n > 1 else math.inf
         return cls(float(values.mean()), ci95, n, values, **protocol)
 
     def __str__(self) -> str:
-        how = f"({self.n} task{'s' if self.n != 1 else ''}, {'' if self.transductive else 'non-'}transductive)"
+        how = {True: "transductive", False: "non-transductive", None: "of two protocols"}[self.transductive]
+        how = f"({self.n} task{'s' if self.n != 1 else ''}, {how})"
         if lost := int((~self.values.isfinite()).sum()):
             return f"{self.metric} {self.mean}: {lost} of {self.n} values are not finite {how}"
         if self.metric == "accuracy":
@@ -78,14 +82,21 @@ def compare(a: Score, b: Score) -> Score:
     """The paired difference a - b, task by task: far narrower than two separate intervals suggest.
 
     Raises:
-        ValueError: the two scores are not of the same episodes, or do not say which ones they are of.
+        TypeError: what is compared is no `Score`.
+        ValueError: the two scores are not of the same episodes, or do not say which ones they are of; or their metric
+            is a lambda, whose name does not say whether it is one metric.
     """
+    for score in (a, b):
+        if not isinstance(score, Score):
+            raise TypeError(f"compare() was given a {type(score).__name__}; expected two scores, of meta_test")
+        if score.metric == "<lambda>":
+            raise ValueError("a lambda's score does not say which metric it is of: give the metric a name, with def")
     if not a.digest or a.digest != b.digest or a.n != b.n or a.metric != b.metric:
         raise ValueError(f"the scores are of different episodes, or do not say which ({a.metric} {a.n}, {a.digest!r} "
                          f"and {b.metric} {b.n}, {b.digest!r}): call meta_test on the same tasks with the same "
                          "episodes= and seed=; values of your own get a name for their tasks, Score.of(digest=)")
     return Score.of(a.values - b.values, metric=f"{a.metric} difference", seed=a.seed,
-                    transductive=a.transductive and b.transductive, digest=a.digest)
+                    transductive=a.transductive if a.transductive == b.transductive else None, digest=a.digest)
 
 
 def _number(value: float) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metalib.data.classes import ClassData
 from metalib.episode import Data, Episode
+from metalib.tasks.protocol import check_request
 
 
 class FewShot:
@@ -88,6 +89,8 @@ class FewShot:
 
     def sample_indices(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(classes (T, N), examples within each class (T, N, K+Q)): what an audit needs to see."""
+        check_request(n, generator)
+
         def rand(*shape: int) -> Tensor:  # float64, so that ties do not happen
             return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
@@ -133,6 +136,7 @@ class Classify:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n batches, drawn with replacement, on the device of the images."""
+        check_request(n, generator)
         bank = self.images
         index = torch.randint(len(bank.labels), (n, self.batch), generator=generator)
         x, y = bank.rows(index, self.dtype), bank.labels.cpu()[index].to(bank.device)
@@ -146,8 +150,8 @@ def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
     if not isinstance(images, ClassData):
         raise TypeError(f"tasks are drawn from a ClassImages or a ClassData, not from a {type(images).__name__}: build "
                         "one with ClassData.from_arrays(x, labels) or ClassImages.from_arrays(images, labels)")
-    if not dtype.is_floating_point:
-        raise ValueError(f"dtype={dtype}: expected a floating-point dtype; a ClassData's integers stay integers anyway")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype; a ClassData's integers stay integers")
     if images.x.is_floating_point() and torch.finfo(images.x.dtype).max > (most := torch.finfo(dtype).max):
         if float(images.x.abs().max()) > most:
             raise ValueError(f"examples as large as {float(images.x.abs().max()):.3g} are infinite in {dtype}: scale "

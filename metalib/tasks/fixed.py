@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from metalib.episode import Data, Episode, check_episodes
+from metalib.tasks.protocol import check_request
 
 
 class FixedEpisodes:
@@ -17,14 +18,17 @@ class FixedEpisodes:
     meta_test(learner, fixed, episodes=len(fixed)) is the whole of it. Training draws from them with replacement.
 
     Args:
-        episodes: a meta-batch (T, M, ...), or a list of single tasks (M, ...), all of one shape.
+        episodes: a meta-batch (T, M, ...), or a list of single tasks (M, ...), all of one shape; they are copied.
 
     Raises:
         ValueError: no episode, unlike shapes, or labels that `check_episodes` refuses.
     """
 
     def __init__(self, episodes: Episode | Sequence[Episode]) -> None:
-        self.episodes = episodes if isinstance(episodes, Episode) else _stacked(list(episodes))
+        if isinstance(episodes, Episode):
+            self.episodes = Episode(*(Data(d.x.clone(), d.y.clone(), d.way) for d in episodes))
+        else:
+            self.episodes = _stacked(list(episodes))
         if len(self) == 0:
             raise ValueError("no episodes: give at least one")
         check_episodes(self.episodes)
@@ -32,6 +36,7 @@ class FixedEpisodes:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n of the episodes, drawn with replacement."""
+        check_request(n, generator)
         return self._rows(torch.randint(len(self), (n,), generator=generator))
 
     def in_order(self, start: int, stop: int) -> Episode:

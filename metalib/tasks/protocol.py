@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Protocol
 
 import torch
@@ -26,6 +27,14 @@ def one_by_one(tasks: Tasks, episodes: int, generator: torch.Generator) -> Itera
     else:
         who = type(tasks).__name__
         yield from (check_drawn(tasks.sample(1, generator=generator), 1, who) for _ in range(episodes))
+
+
+def check_request(n: int, generator: torch.Generator) -> None:
+    """Refuse what is no number of tasks, and to draw them from PyTorch's own generator, which no seed here fixes."""
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"sample({n!r}): expected a whole number of tasks, at least 1")
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator={generator!r}: expected a torch.Generator; generator=seeded(0) makes one")
 
 
 def check_drawn(drawn: Episode, n: int, who: str) -> Episode:

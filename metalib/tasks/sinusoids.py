@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from metalib.episode import Data, Episode
+from metalib.tasks.protocol import check_request
 
 
 class Sinusoids:
@@ -25,10 +27,10 @@ class Sinusoids:
 
     def __init__(self, shot: int = 10, query: int = 10, *, amplitude: tuple[float, float] = (0.1, 5.0),
                  phase: tuple[float, float] = (0.0, math.pi), dtype: torch.dtype = torch.float64) -> None:
-        if min(shot, query) < 1:
-            raise ValueError(f"shot={shot}, query={query}: each must be at least 1")
-        if not dtype.is_floating_point:
-            raise ValueError(f"dtype={dtype}: expected a floating-point dtype, in which a sine is no whole number")
+        if not all(isinstance(v, Integral) and v >= 1 for v in (shot, query)):
+            raise ValueError(f"shot={shot!r}, query={query!r}: integers, each must be at least 1")
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype, in which a sine is no whole number")
         if not all(math.isfinite(v) for v in (*amplitude, *phase)):
             raise ValueError(f"amplitude={amplitude}, phase={phase}: expected two finite numbers each, low and high")
         self.shot, self.query, self.amplitude, self.phase, self.dtype = shot, query, amplitude, phase, dtype
@@ -41,6 +43,7 @@ class Sinusoids:
 
     def sample_functions(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(A, b) of n tasks, each (T,)."""
+        check_request(n, generator)
         u = torch.rand(2, n, generator=generator, dtype=torch.float64)
         (a0, a1), (b0, b1) = self.amplitude, self.phase
         return a0 + (a1 - a0) * u[0], b0 + (b1 - b0) * u[1]

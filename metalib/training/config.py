@@ -89,6 +89,8 @@ def check(config: TrainConfig) -> None:
                         "Validation tasks are the fourth, val_tasks=")
     if config.schedule not in ("constant", "cosine"):
         raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
+    if config.metric not in (None, "accuracy", "MSE", "loss"):
+        raise ValueError(f"metric={config.metric!r}: expected 'accuracy', 'MSE', 'loss', or None to suit the tasks")
     for name in POSITIVE:
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"{name}={getattr(config, name)}: must be positive")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: boo
 
     A process killed at any moment leaves the old file or the new one, never half of one; of several threads or
     processes that write to one path the last one wins, with a whole file. A link stays a link: the file that it points
-    to is written. A kill -9 while it writes leaves a hidden `.NAME.*.partial` beside the file, which may be deleted.
+    to is written. A kill -9 while it writes leaves a hidden `.NAME.*.partial` beside the file, which may be deleted;
+    a later write of the same file deletes those that nobody has written to for an hour.
 
     Args:
         content: tensors and plain values.
@@ -40,7 +43,9 @@ def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: boo
     _check_readable(content, "")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")  # nobody else's
+    prefix = f".{path.name[:100]}."
+    temporary = path.with_name(f"{prefix}{uuid.uuid4().hex}.partial")  # nobody else's
+    _remove_dead(path.parent, prefix)
     try:
         file = open(temporary, "xb")
     except OSError as error:
@@ -55,6 +60,16 @@ def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: boo
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_dead(folder: Path, prefix: str) -> None:
+    """Delete what writers of a file left behind that were killed: nobody has written to it for an hour."""
+    with contextlib.suppress(OSError):  # somebody else has deleted it, or it is not ours: no reason not to write
+        for name in os.listdir(folder):
+            if name.startswith(prefix) and re.fullmatch(r"[0-9a-f]{32}\.partial", name[len(prefix):]):
+                left = folder / name
+                if time.time() - left.stat().st_mtime > 3600:
+                    left.unlink()
 
 
 @contextlib.contextmanager
