@@ -125,7 +125,8 @@ def is_newer(record: str, since: str) -> bool:
     if not path.exists():
         return False
     content = json.loads(path.read_text(encoding="utf-8"))
-    return all_since(since, content.get("starts", [content.get("commit", "unknown")]))
+    starts = content.get("starts")  # commits; sine.json has networks of that name
+    return all_since(since, starts if isinstance(starts, list) else [content.get("commit", "unknown")])
 
 
 def all_since(since: str, commits: list[str]) -> bool:
