@@ -230,9 +230,10 @@ def test_each_weight_keeps_its_dtype_and_tied_weights_stay_tied(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results" / "checkpoints").glob("*.pt")), ids=lambda p: p.stem)
-def test_the_files_of_format_1_still_load(path, tmp_path):
+def test_the_committed_files_load_and_a_frozen_head_of_zeros_stays_frozen(path, tmp_path):
     learner = load(path)
-    assert all(p.requires_grad for p in learner.parameters())
+    frozen = [k for k, p in learner.named_parameters() if not p.requires_grad]
+    assert frozen == (["net.head.weight", "net.head.bias"] if "-zero" in path.stem else [])
     save(learner, tmp_path / "again.pt")
     again = load(tmp_path / "again.pt", into=load(path))
     assert str(again) == str(learner)

@@ -55,8 +55,9 @@ def test_in_this_process_and_in_those_that_it_starts():
     subprocess.run([sys.executable, "-c", HERE], check=True)
 """, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "test_here.py"]
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}  # this may be a worker's
     run = subprocess.run(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], cwd=tmp_path, capture_output=True,
-                         encoding="utf-8")
+                         encoding="utf-8", env=alone)
     assert run.returncode == 0, run.stdout
 
 
