@@ -296,7 +296,8 @@ def test_what_fails_is_left_out_with_those_that_need_it_and_made_the_next_time(p
     assert status == 0 and "a: made in" in out and "b: made in" in out and "c: made\n" in out
 
 
-@pytest.mark.parametrize("starts, newer", [(["old", "new"], False), (["new", "new"], True), (["unknown"], False), ({}, True)])
+@pytest.mark.parametrize("starts, newer", [
+    (["old", "new"], False), (["new", "new"], True), (["unknown"], False), ({}, True)])
 def test_a_record_begun_by_older_code_is_old(project, starts, newer):
     first = records.git("rev-parse", "HEAD")
     commit(project)
