@@ -77,7 +77,6 @@ class FewShot:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n episodes on the device of the images."""
-        check_request(n, generator)
         classes, examples = self.sample_indices(n, generator=generator)
         T, N, K, Q = n, self.way, self.shot, self.query
         index = self._starts[classes][..., None] + examples  # (T, N, K+Q), rows of the image bank
@@ -90,6 +89,8 @@ class FewShot:
 
     def sample_indices(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(classes (T, N), examples within each class (T, N, K+Q)): what an audit needs to see."""
+        check_request(n, generator)
+
         def rand(*shape: int) -> Tensor:  # float64, so that ties do not happen
             return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
