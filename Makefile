@@ -12,7 +12,8 @@ FAST   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 CAP    := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && \
           echo ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2)
 # The time limits tell a hang from a slow machine; no notebook is red because it took long.
-NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 $(FAST) $(CAP) $(BIN)/python -m pytest --nbval \
+# In UTF-8, whatever the locale: PyTorch's compiler reads its own files in that of the locale.
+NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 PYTHONUTF8=1 $(FAST) $(CAP) $(BIN)/python -m pytest --nbval \
           --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout=1800 --nbval-kernel-startup-timeout=900 \
           -p no:cacheprovider -n 2 --dist loadscope
 
