@@ -180,13 +180,18 @@ CURES: dict[str, dict[str, object]] = {
 def cure(seed: int, alpha: float = 0.1, clip: float | None = None, phases: tuple = ((5, 2, 200),),
          schedule: str = "constant", learner: type[MAML] = MAML) -> dict[str, object]:
     torch.manual_seed(seed)
-    maml, losses = learner(mlp(1, (40, 40), 1).double(), alpha, 5), []
+    maml, losses, stopped = learner(mlp(1, (40, 40), 1).double(), alpha, 5), [], False
     for i, (maml.steps, maml.order, iterations) in enumerate(phases):
         config = TrainConfig(iterations=iterations, meta_batch=8, lr=5e-3, clip=clip, schedule=schedule,
                              seed=100 * seed + i)
-        losses += meta_train(maml, Sinusoids(shot=10, query=10), config).losses
+        try:
+            losses += meta_train(maml, Sinusoids(shot=10, query=10), config).losses
+        except FloatingPointError:  # a step that is not finite was refused; the weights from before it are tested
+            stopped = True
+            break
     score = meta_test(maml, Sinusoids(shot=10, query=10), 200, seed=1, steps=5)
-    return {"seed": seed, "largest": float(f"{max(losses):.3g}"), "mean": float(f"{score.mean:.4g}"),
+    largest = None if stopped else float(f"{max(losses):.3g}")
+    return {"seed": seed, "stopped": stopped, "largest": largest, "mean": float(f"{score.mean:.4g}"),
             "median": round(float(score.values.median()), 4)}
 
 
