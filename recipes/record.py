@@ -166,6 +166,20 @@ def score_fields(score: Score) -> dict[str, Any]:
             "text": str(score)}
 
 
+def over_seeds(values: Any) -> dict[str, Any]:
+    """Of scores (seeds, tasks) on the same tasks: the mean, its 95 % interval over tasks, and the mean of each seed."""
+    table = torch.as_tensor(values, dtype=torch.float64)
+    score = Score.of(table.mean(0))
+    return {"mean": float(f"{score.mean:.5g}"), "ci95": float(f"{score.ci95:.3g}"), "n": score.n,
+            "seeds": [float(f"{v:.5g}") for v in table.mean(1)]}
+
+
+def minus(a: Any, b: Any) -> dict[str, Any]:
+    """`over_seeds` of a - b, task by task and seed by seed; one b for all seeds, or of other seeds their mean."""
+    a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
+    return over_seeds(a - (b if len(a) == len(b) else b.mean(0)))
+
+
 def write(name: str, fields: dict[str, Any]) -> Path:
     """Write results/NAME.json with the command, commit, date, device and threads of this process added.
 

@@ -49,7 +49,10 @@ ZERO = ("maml --way 5 --shot 1 --zero-head --train-way 20 --meta-batch 1 --inner
 TESTED = "--zero-head --checkpoint omniglot-maml-5w1s-zero.pt --test-steps 1"
 RECIPES = {
     "play": Recipe("recipes/play.py", "glyphs-protonet"),
+    "letters": Recipe("recipes/letters.py", "letters"),
+    "leaks": Recipe("recipes/leaks.py", "leaks"),
     "sine": Recipe("recipes/sine.py", "sine"),
+    "waves": Recipe("recipes/waves.py", "waves", ("sine",)),
     "joint": Recipe("recipes/joint.py", "joint"),
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "honest": Recipe("recipes/honest.py", "honest"),
