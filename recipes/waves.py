@@ -39,9 +39,9 @@ K, Q, J, BATCH = 5, 10, 5, 25
 PASSES = passes(K, Q, steps=J)  # of MAML, a task
 UPDATE = BATCH * PASSES  # a meta-iteration
 WAVES, POINTS, WIDTH = 500, 50, 40  # of the multi-task objective: its waves, what is known of each, its features
-STEPS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)  # where gradient descent is scored
-GRIDS = {"scratch": ((0.01, 0.02, 0.03), 1000), "joint": ((0.005, 0.01, 0.02), 1000)}  # rates, most steps
-OUTER = (3e-3, 1e-2, 3e-2)
+STEPS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # where gradient descent is scored
+GRIDS = {"scratch": ((0.01, 0.02, 0.03, 0.05), 5000), "joint": ((0.005, 0.01, 0.02), 5000)}  # rates, most steps
+OUTER = (3e-3, 1e-2, 3e-2, 1e-1)
 STRENGTHS = tuple(10.0**e for e in range(-8, 3))
 ORDER = ("scratch", "joint", "maml", "ridge", "prior")
 TEST = Sinusoids(shot=K, query=100)
