@@ -8,7 +8,7 @@ Five support points. The unit of compute is one point forward and backward (cost
 trained with as many passes as MAML, once for each seed; its outer rate is chosen on validation waves in runs of a
 quarter of that, what it needs at the test (rate, number of steps, strength of the ridge) with the first seed:
 
-    maml       1-40-40-1, tanh; J = 5 in training, alpha = 0.01 as in recipes/sine.py.
+    maml       1-40-40-1, tanh; J = 5 in training; it also chooses alpha.
     joint      the same network with J = 0: as many updates and tasks as MAML, more query points.
     scratch    the same network, untrained.
     ridge      features with a new head. The multi-task objective: one body 1-40-40 for 500 waves, of each of which 50
@@ -41,7 +41,8 @@ UPDATE = BATCH * PASSES  # a meta-iteration
 WAVES, POINTS, WIDTH = 500, 50, 40  # of the multi-task objective: its waves, what is known of each, its features
 STEPS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # where gradient descent is scored
 GRIDS = {"scratch": ((0.01, 0.02, 0.03, 0.05), 5000), "joint": ((0.005, 0.01, 0.02), 5000)}  # rates, most steps
-OUTER = (3e-3, 1e-2, 3e-2, 1e-1)
+ALPHA, INNER = 0.01, (0.003, 0.02, 0.04, 0.08)  # MAML's inner rate; the others that it tries
+OUTER = (3e-3, 1e-2, 3e-2)
 STRENGTHS = tuple(10.0**e for e in range(-8, 3))
 ORDER = ("scratch", "joint", "maml", "ridge", "prior")
 TEST = Sinusoids(shot=K, query=100)
@@ -160,7 +161,7 @@ def multitask(seed: int, lr: float, updates: int, waves: int = 50, points: int =
 
 # ---------------------------------------------------------------- the work
 
-def train(name: str, seed: int, lr: float, iterations: int, alpha: float = 0.01) -> list[Any]:
+def train(name: str, seed: int, lr: float, iterations: int, alpha: float = ALPHA) -> list[Any]:
     """One training at `iterations` meta-iterations' worth of MAML's passes: weights as nested lists."""
     torch.manual_seed(seed)
     if name == "scratch":
@@ -192,10 +193,13 @@ def made(name: str, kept: list[Any], strength: float = 1e-2) -> Any:
 
 
 def validated(name: str, kept: list[Any], alpha: float) -> float:
-    """The error on 200 validation waves by which an outer rate is chosen."""
+    """The error on validation waves by which rates are chosen: with the best strength, or at the best step."""
     if name in ("ridge", "prior"):
         return min(meta_test(made(name, kept, s), TEST, 200, 2).mean for s in STRENGTHS[2::2])
-    return meta_test(MAML(made(name, kept), alpha, J if name == "maml" else 0), TEST, 200, 2).mean
+    net, rates = made(name, kept), (alpha,) if name == "maml" else GRIDS[name][0]
+    validation = drawn(TEST, 200, 2)
+    errors = [float(query.mean()) for rate in rates for _, query in descend(net, validation, rate, 200).values()]
+    return min(e for e in errors if math.isfinite(e))
 
 
 def similarity(net: mlp) -> list[float]:
@@ -238,27 +242,38 @@ def main() -> None:
     torch.set_num_threads(1)
     work, page = Work("waves", args), {name: learner.net for name, learner in sine.learners().items()}
 
-    def fitted(name: str, seed: int, lr: float, iterations: int, alpha: float = 0.01) -> list[Any]:
+    def fitted(name: str, seed: int, lr: float, iterations: int, alpha: float = ALPHA) -> list[Any]:
         name = "features" if name in ("ridge", "prior") else name
         return work.part(f"train {name} {seed} {lr} {iterations} {alpha}",
                          lambda: train(name, seed, lr, iterations, alpha))
 
-    tuning: dict[str, Any] = {}
-    trained: dict[str, list[Any]] = {}
-    for name in ORDER[1:]:
-        short = args.iterations // 4
+    def chosen(name: str) -> dict[str, Any]:
+        """Outer rate, and for MAML the inner one, that are best on validation waves in short runs."""
+        errors: dict[tuple[float, float], float] = {}
 
-        def tried(lr: float, alpha: float) -> tuple[float, float, float]:
-            return lr, alpha, validated(name, fitted(name, 0, lr, short, alpha), alpha)  # noqa: B023 (used at once)
+        def best(*pairs: tuple[float, float]) -> tuple[float, float]:
+            for lr, alpha in pairs:
+                try:
+                    errors[lr, alpha] = validated(name, fitted(name, 0, lr, args.iterations // 4, alpha), alpha)
+                except FloatingPointError:  # a step that is not finite is refused
+                    errors[lr, alpha] = math.inf
+            return min(errors, key=errors.__getitem__)
 
-        grid = [tried(lr, 0.01) for lr in OUTER]
-        lr, alpha, _ = min(grid, key=lambda t: t[2])
-        tuning[name] = {"lr": lr, "alpha": alpha, "validation": [[a, b, round(v, 4)] for a, b, v in grid]}
-        trained[name] = [fitted(name, seed, lr, args.iterations, alpha) for seed in range(args.seeds)]
-        print(name, tuning[name], flush=True)
+        lr, alpha = best(*((lr, ALPHA) for lr in OUTER))
+        while lr == max(one for one, _ in errors):  # the winner at the edge: a wider grid
+            lr, alpha = best((round(lr * 10**0.5, 3), ALPHA))
+        if name == "maml":
+            lr, alpha = best(*((lr, other) for other in INNER))
+        found = {"lr": lr, "alpha": alpha, "validation": [[*pair, round(v, 4)] for pair, v in errors.items()]}
+        print(name, found, flush=True)
+        return found
+
+    tuning = {name: chosen(name) for name in ORDER[1:]}
+    trained = {name: [fitted(name, seed, how["lr"], args.iterations, how["alpha"]) for seed in range(args.seeds)]
+               for name, how in tuning.items()}
     trained["scratch"] = [train("scratch", seed, 0.0, 0) for seed in range(args.seeds)]
 
-    alpha, at_test = sine.weights()["alpha"], {}
+    alpha, at_test = tuning["maml"]["alpha"], {}
     net = made("maml", trained["maml"][0])
     ours, theirs = descend(net, drawn(TEST, 20, 1), alpha, J)[J][1], meta_test(MAML(net, alpha, J), TEST, 20, 1).values
     assert torch.allclose(ours, theirs, atol=1e-9)  # all tasks at once: the library's gradient descent
@@ -288,7 +303,7 @@ def main() -> None:
     rows = {name: {**over_seeds(v), "minus maml": minus(v, [m[: len(v[0])] for m in values["maml"]])}
             for name, v in values.items()}
 
-    path = descend(page["maml"], drawn(TEST, 600, 1), alpha, 50)
+    path = descend(page["maml"], drawn(TEST, 600, 1), sine.weights()["alpha"], 50)
     longer = [path[j][1].tolist() for j in (5, 50)]
     longest = sine.weights()["made"]["config"]["iterations"] * UPDATE
     for name in values:
