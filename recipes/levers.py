@@ -1,4 +1,4 @@
-"""MAML beside its rivals at one meta-batch, and what cures and levers do to it: three training seeds each.
+"""MAML beside its rivals at one meta-batch, and what cures and levers do to it: three training seeds, eight of cures.
 
     python recipes/levers.py equal --force      # glyphs: MAML, ProtoNet and Pretrained; the untrained network's plateau
     python recipes/levers.py cures --force      # waves: what is proposed against divergence
@@ -199,9 +199,9 @@ def cure(seed: int, alpha: float = 0.1, clip: float | None = None, phases: tuple
 
 
 def cures(work: Work) -> dict[str, object]:
-    rows = {name: [work.part(f"{name} {s}", lambda: cure(s, **how)) for s in SEEDS]  # noqa: B023
+    rows = {name: [work.part(f"{name} {s}", lambda: cure(s, **how)) for s in range(8)]  # noqa: B023
             for name, how in CURES.items()}
-    return {"tasks": 200, "metric": "MSE of validation waves after 5 steps", "rows": rows}
+    return {"seeds": list(range(8)), "tasks": 200, "metric": "MSE of validation waves after 5 steps", "rows": rows}
 
 
 LETTERS: dict[str, dict[str, object]] = {
