@@ -9,13 +9,15 @@ Every number is a cosine between the exact meta-gradient (float64) of one task a
 its products rounded (`metalib.fast.rounded.Rounded`), or under bfloat16 autocast, over pairs of a network and a task.
 Part 1: `conv4` as metalib ships it, untrained, and trained on glyphs, by J and bits. Part 2: five inner steps at 7
 bits, by inner rate, for a plain Conv4 whose kinks are taken away one after the other (ReLU -> softplus, max-pooling ->
-average pooling), everything else equal: the intervention that tells kinks from the rate.
+average pooling), everything else equal: the intervention that tells kinks from the rate. Then smooth activations that
+bend more sharply.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +29,9 @@ from metalib.fast.rounded import Rounded
 
 BITS, STEPS, RATES = (4, 7, 10, 13, 23), (1, 2, 5), (0.4, 0.1, 0.02, 0.001)
 KINKS = {"ReLU, max-pooling": (nn.ReLU, nn.MaxPool2d), "ReLU, average pooling": (nn.ReLU, nn.AvgPool2d),
-         "softplus, max-pooling": (nn.Softplus, nn.MaxPool2d), "softplus, average pooling": (nn.Softplus, nn.AvgPool2d)}
+         "softplus, max-pooling": (nn.Softplus, nn.MaxPool2d), "softplus, average pooling": (nn.Softplus, nn.AvgPool2d),
+         "softplus(20 x) / 20, average pooling": (partial(nn.Softplus, beta=20), nn.AvgPool2d),  # smooth, and sharp
+         "tanh, average pooling": (nn.Tanh, nn.AvgPool2d)}
 
 
 def main() -> None:
@@ -77,7 +81,7 @@ def pairs(make: Callable[[], nn.Module], bank: object, n: int) -> list[tuple[Cal
     return [(seeded_net(s), tasks.sample(1, generator=seeded(s))) for s in range(n)]
 
 
-def plain(activation: type[nn.Module], pooling: type[nn.Module], channels: int = 16) -> nn.Module:
+def plain(activation: Callable[[], nn.Module], pooling: type[nn.Module], channels: int = 16) -> nn.Module:
     """Conv4 of PyTorch's own layers, with this activation and this pooling."""
     blocks = [[nn.Conv2d(1 if i == 0 else channels, channels, 3, padding=1),
                nn.BatchNorm2d(channels, track_running_stats=False), activation(), pooling(2)] for i in range(4)]
