@@ -25,6 +25,7 @@ from metalib.judging.published import check  # isort: skip
 from metalib.functional import seeded  # isort: skip
 from metalib.figures import plot  # isort: skip
 from metalib.figures.show import show  # isort: skip
+from metalib.figures.table import table  # isort: skip
 
 __version__ = "0.1.0"
 
@@ -34,5 +35,5 @@ __all__ = [
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "compare", "audit", "Audit", "shared_episodes",
-    "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "plot",
+    "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "table", "plot",
 ]
