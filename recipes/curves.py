@@ -49,7 +49,7 @@ COST = {"protonet": passes(WAY, WAY * QUERY, steps=1, order=1),  # passes of one
         "maml": passes(WAY, WAY * QUERY, steps=1), "pretrained": 60}  # a task, a batch
 RATES, INNER, FACTOR = (1e-3, 4e-3, 1.6e-2), (0.05, 0.2, 0.8), 4
 CLASSES, SHOTS = (10, 85, 722), (1, 2, 5, 10)  # of 722 training classes; of 20 drawings
-STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120, 160, 200)  # inner steps that are tried at test time
+STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90)  # inner steps that are tried at test time
 TRIED = 100  # validation tasks
 
 
@@ -168,7 +168,7 @@ def best_option(learners: list[Learner], tasks: FewShot) -> tuple[str, dict[str,
 def accuracies(learner: Learner, tasks: FewShot) -> dict[str, float]:
     """Accuracy on validation tasks with each number of steps, or each head."""
     if isinstance(learner, MAML):
-        path = meta_test_path(learner, tasks, STEPS[-1], TRIED, map="loop")  # one path at a time in memory
+        path = meta_test_path(learner, tasks, STEPS[-1], TRIED)
         return {str(j): path[j].mean for j in STEPS}
     heads = ("centroid", "linear") if isinstance(learner, Pretrained) else ("",)
     return {option: scored(learner, tasks, TRIED, option).mean for option in heads}
@@ -177,8 +177,7 @@ def accuracies(learner: Learner, tasks: FewShot) -> dict[str, float]:
 def scored(learner: Learner, tasks: FewShot, episodes: int, option: str) -> Score:
     if isinstance(learner, Pretrained):
         learner.head = option
-    return (meta_test(learner, tasks, episodes, steps=int(option), map="loop") if isinstance(learner, MAML)
-            else meta_test(learner, tasks, episodes))
+    return meta_test(learner, tasks, episodes, steps=int(option) if isinstance(learner, MAML) else None)
 
 
 def tested(learner: Learner, tasks: FewShot, episodes: int, option: str = "") -> str:
