@@ -1,11 +1,10 @@
-"""Chapter 3's two networks, with the statistics of batch norm taken from elsewhere; and one more rate for the baseline.
+"""Chapter 3's two networks, with the statistics of batch norm taken from elsewhere.
 
     OMP_NUM_THREADS=1 python recipes/batchnorm.py --force    # replaces what is there; --resume runs/batchnorm continues
 
 Tests results/checkpoints/honest-*.pt on the 600 episodes of results/honest.json and writes per-task scores to
 results/batchnorm.json. About a CPU-minute. Two protocols: every image in a batch of its own, support and query alike;
 and the mean and variance of one fixed batch of training images in every layer, as running statistics would be used.
-honest.py chose Pretrained's rate at the edge of its grid: the next rate is tried here, on validation scripts as there.
 Expected: ProtoNet, 50 % where only the query is alone, has 72 % with every image alone and 92 % with fixed statistics.
 """
 
@@ -16,7 +15,7 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-from honest import NAMES, counts, fit
+from honest import NAMES, counts
 from record import Work, checkpoint, options
 from torch import Tensor, nn
 from torch.func import vmap
@@ -24,7 +23,6 @@ from torch.func import vmap
 from metalib import ClassImages, FewShot, Learner, PixelFloor, conv4, glyphs, load, meta_test, seeded
 
 REFERENCE = 500  # training images, of as many classes
-NEXT_RATE, ITERATIONS = 3e-2, 300  # of Pretrained; as honest.py
 
 
 class OneByOne(nn.Module):
@@ -83,12 +81,9 @@ def main() -> None:
         protocols[name] = {protocol: work.part(f"{name}, {protocol}", lambda: counts(  # noqa: B023
             meta_test(learner, tasks, args.episodes), tasks)) for protocol, learner in tried.items()}  # noqa: B023
         print(name, work.spent(), flush=True)
-    wider = work.part("the next rate", lambda: fit("pretrained", 0, NEXT_RATE, ITERATIONS, images.split("train"),
-                                                   FewShot(images.split("val")), work)[1])
     work.write({**work.spent(), "checkpoints": [f"honest-{name}.pt" for name in NAMES], "way": 5, "shot": 1,
                 "query": 15, "episode_seed": 0, "digest": meta_test(PixelFloor(), tasks, args.episodes).digest,
                 "bank": images.split("test").digest(), "reference_images": REFERENCE, "protocols": protocols,
-                "tuning": {"pretrained": {NEXT_RATE: wider}},
                 "unit": "correct queries of 75, task by task"})
 
 

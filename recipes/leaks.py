@@ -11,8 +11,9 @@ networks ProtoNets with 784-64-64 units as in the chapter, trained on 300 meta-i
     turned     Rotations of one character meet, or do not: on the half of the characters that resemble their half turn
                least, and on the half that resemble it most.
     labels     A learner that never reads the support, trained with class c always labelled c mod 5.
-    statistics One encoder as it is; and one whose features are standardised over the batch in training. The second is
-               tested with the statistics of all the queries, of one query with the support, of the training classes.
+    statistics One encoder as it is; and one whose features are standardised over the batch in training, as they are and
+               divided by four. These are tested with the statistics of all the queries, of one query with the support,
+               of the training classes.
 """
 
 from __future__ import annotations
@@ -76,16 +77,16 @@ class IdentityOnly(Learner):
 
 
 class Standardised(nn.Module):
-    """An encoder whose features have mean 0 and deviation 1 over the batch at hand, or over a fixed one."""
+    """An encoder whose features have mean 0 and deviation `scale` over the batch at hand, or over a fixed one."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, scale: float) -> None:
         super().__init__()
-        self.net, self.fixed = net, None
+        self.net, self.scale, self.fixed = net, scale, None
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.net(x)  # (M, D)
         basis = z if self.fixed is None else self.fixed
-        return (z - basis.mean(0)) / (basis.var(0, correction=0) + 1e-3).sqrt()
+        return self.scale * (z - basis.mean(0)) / (basis.var(0, correction=0) + 1e-3).sqrt()
 
 
 def drawings(bank: ClassImages, first: int, last: int) -> ClassImages:
@@ -108,10 +109,11 @@ def halves(bank: ClassImages, seed: int) -> tuple[ClassImages, ClassImages]:
     return bank.subset(parts[0]), bank.subset(parts[1])
 
 
-def protonet(bank: ClassImages, seed: int, standardised: bool = False) -> ProtoNet:
+def protonet(bank: ClassImages, seed: int, scale: float | None = None) -> ProtoNet:
+    """One ProtoNet; with a scale, its features are standardised."""
     torch.manual_seed(seed)
     net = mlp(784, (64,), 64)
-    learner = ProtoNet(Standardised(net) if standardised else net).double()
+    learner = ProtoNet(Standardised(net, scale) if scale else net).double()
     meta_train(learner, FewShot(bank, **FEW | {"query": 5}), config(seed))
     return learner
 
@@ -161,12 +163,15 @@ def labels(seed: int, others: ClassImages, test: ClassImages, n: int) -> dict[st
 
 def statistics(seed: int, others: ClassImages, test: ClassImages, plain: Learner, n: int) -> dict[str, list[float]]:
     known, tasks = drawings(others, 0, 10), FewShot(test, **FEW)
-    learner = protonet(known, seed, standardised=True)
-    found = {"no standardisation": values(plain, tasks, n), "all queries": values(learner, tasks, n),
-             "one query": values(learner, tasks, n, transductive=False)}
-    with torch.no_grad():
-        learner.encoder.fixed = learner.encoder.net(known.images.double() / 255)
-    return {**found, "training classes": values(learner, tasks, n)}
+    found = {"no standardisation": values(plain, tasks, n)}
+    for scale, suffix in ((1.0, ""), (0.25, ", features / 4")):
+        learner = protonet(known, seed, scale)
+        found[f"all queries{suffix}"] = values(learner, tasks, n)
+        found[f"one query{suffix}"] = values(learner, tasks, n, transductive=False)
+        with torch.no_grad():
+            learner.encoder.fixed = learner.encoder.net(known.images.double() / 255)
+        found[f"training classes{suffix}"] = values(learner, tasks, n)
+    return found
 
 
 def main() -> None:
@@ -193,7 +198,10 @@ def main() -> None:
              "turned": [("least alike, meet", "least alike, apart"), ("most alike, meet", "most alike, apart")],
              "labels": [],
              "statistics": [("all queries", "one query"), ("all queries", "training classes"),
-                            ("training classes", "one query"), ("no standardisation", "all queries")]}
+                            ("no standardisation", "all queries"),
+                            ("all queries, features / 4", "one query, features / 4"),
+                            ("all queries, features / 4", "training classes, features / 4"),
+                            ("no standardisation", "all queries, features / 4")]}
     work.write({**work.spent(), "config": settings(args), "bank": test.digest(), "way": 5, "shot": 1,
                 "training_images": config(0).iterations * config(0).meta_batch * 30, **{
                     part: {"rows": {row: over_seeds(v) for row, v in rows.items()},
