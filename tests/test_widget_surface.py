@@ -78,8 +78,9 @@ def test_a_view_that_cannot_be_chosen_is_refused(wrong):
 
 DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
 TEXT = """[...document.querySelectorAll('.metalib-surface, .metalib-surface *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim()) && node.tagName !== 'STYLE'
-    && node.getClientRects().length).map(node => parseFloat(getComputedStyle(node).fontSize))"""
+    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
+    && node.tagName !== 'STYLE' && node.getClientRects().length
+).map(node => parseFloat(getComputedStyle(node).fontSize))"""
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -296,5 +297,5 @@ def test_the_page_fits_a_phone_and_can_be_read(page, letters):
         handle = figure.locator(".handle").bounding_box()
         assert handle["width"] >= 44 and handle["height"] >= 44
         legend = figure.locator(".legend").inner_text()
-        assert all(name in legend for name in ("start", "true wave", "inner steps", "exact arrow", "first-order descent"))
+        assert all(name in legend for name in ("start", "true wave", "inner steps", "exact arrow", "exact descent"))
         assert figure.locator(".tracks .number").all_text_contents() == ["1", "2", "3"]  # the trails are named
