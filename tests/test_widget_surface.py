@@ -61,6 +61,14 @@ def test_a_race_walks_down_its_own_gradient():
     torch.testing.assert_close(losses, surface.meta_loss(thetas, 3))
 
 
+def test_neither_gradient_wins_every_race():
+    """What chapter 4 says below the figure, at the two starts that it names."""
+    exact, first = (surface.race((0.2, 1.2), 6, order)[1] for order in (2, 1))
+    assert first[-1] < 0.2 and exact[-1] > 1 and float(exact.diff().max()) < 1e-3  # downhill all the way, into a hollow
+    exact, first = (surface.race((3.6, -1.6), 6, order)[1] for order in (2, 1))
+    assert exact[-1] < 0.2 and first[:20].max() > first[0] + 0.5 and first[-1] > 1
+
+
 def test_the_figure_is_small_always_the_same_and_asks_nothing_of_the_network(html):
     assert html == surface.figure().html() and len(html) < 40_000
     assert "https:" not in html and "http:" not in html.replace("http://www.w3.org/2000/svg", "")
