@@ -75,7 +75,7 @@ function surface(root, data) {
     html[data-theme="dark"] .metalib-surface, body[data-jp-theme-light="false"] .metalib-surface
       { --exact: #5cbcf5; --first: #ffa05a; --difference: #fff; --page: #121212; }
     .metalib-surface .both { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: flex-start; }
-    .metalib-surface .plot { position: relative; cursor: crosshair; }
+    .metalib-surface .plot { position: relative; cursor: crosshair; user-select: none; -webkit-user-select: none; }
     .metalib-surface .plot > svg { position: relative; display: block; }
     .metalib-surface .land { position: absolute; overflow: hidden; }
     .metalib-surface .land canvas { position: absolute; }
@@ -188,6 +188,7 @@ function surface(root, data) {
       table(["race", "steps", "meta-loss", "lowest"], raceRows), chart, status), // on a phone all of it beside the picture
     el("div", { class: "side" }, legend, J.row, a.row, b.row, el("div", { class: "buttons" }, worst),
       table(["gradient", "∂a", "∂b", "length", "angle"], arrowRows), loss)));
+  root.setAttribute("data-lm-suppress-shortcuts", "true"); // or JupyterLab takes the handle's arrow keys
   root.replaceChildren(box);
 
   // --- The race: theta <- theta - rate * gradient, from the same start, one meta-iteration after the other ------------
