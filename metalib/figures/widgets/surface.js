@@ -93,7 +93,7 @@ function surface(root, data) {
     .metalib-surface .status { min-height: 1.4em; }
     .metalib-surface label { display: grid; grid-template-columns: 9.4em 1fr 3em; gap: .4rem; align-items: center; margin: .25rem 0; }
     .metalib-surface input[type=range] { width: 100%; min-width: 4rem; min-height: 1.8rem; accent-color: var(--exact); }
-    .metalib-surface output { text-align: right; font-variant-numeric: tabular-nums; }
+    .metalib-surface .value { text-align: right; font-variant-numeric: tabular-nums; }
     .metalib-surface .buttons { display: flex; flex-wrap: wrap; gap: .4rem; margin: .4rem 0; }
     .metalib-surface button { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
       border-radius: 4px; padding: .3rem .7rem; min-height: 2.2rem; cursor: pointer; }
@@ -137,7 +137,7 @@ function surface(root, data) {
   // --- The controls --------------------------------------------------------------------------------------------------
 
   const range = (label, [min, max, step], change) => {
-    const input = el("input", { type: "range", min, max, step, "aria-label": label }), shown = el("output");
+    const input = el("input", { type: "range", min, max, step, "aria-label": label }), shown = el("span", { class: "value", "aria-hidden": "true" });
     input.addEventListener("input", () => { change(Number(input.value)); reset(); });
     return { input, shown, row: el("label", {}, label, input, shown) };
   };
