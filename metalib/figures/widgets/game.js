@@ -131,7 +131,7 @@ function game(root, data) {
     const hits = all.map(list => list.map((p, t) => p === rounds[t].y));
     const right = hits.map(list => list.filter(Boolean).length);
     const guessed = predicted.some(p => p !== null), long = data.rivals.some(r => r.score);
-    const head = ["", `right of ${n}`, ...(guessed ? ["predicted"] : []), "95 % interval", ...(long ? [data.long] : [])];
+    const head = ["", `right of ${n}`, ...(guessed ? ["you said"] : []), "95 % interval", ...(long ? [data.long] : [])];
     const rows = players.map((who, i) => {
       const [low, high] = wilson(right[i], n);
       const cells = [String(right[i]), ...(guessed ? [predicted[i] === null ? "" : String(predicted[i])] : []),
@@ -235,7 +235,7 @@ const STYLE = `
 .metalib-widget[data-widget=game] .mg-live:not(:empty) { min-height: 2.8em; }
 .metalib-widget[data-widget=game] table { border-collapse: collapse; width: 100%; margin: 0 0 0.6rem; font-size: 0.85em;
   table-layout: auto; border: 0; color: inherit; display: table; }
-.metalib-widget[data-widget=game] :is(td, th) { text-align: left; padding: 0.2rem 0.3rem; vertical-align: top; background: none; color: inherit;
+.metalib-widget[data-widget=game] :is(td, th) { text-align: left; padding: 0.2rem 0.3rem 0.2rem 0; vertical-align: top; background: none; color: inherit;
   border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.4); }
 .metalib-widget[data-widget=game] .mg-strip { display: grid; grid-template-columns: 6.5rem 1fr; column-gap: 0.5rem;
   align-items: center; margin-bottom: 0.4rem; font-size: 0.9em; }
