@@ -90,6 +90,10 @@ TEXT = """[...document.querySelectorAll('.metalib-surface, .metalib-surface *')]
     && node.tagName !== 'STYLE' && node.getClientRects().length
 ).map(node => parseFloat(getComputedStyle(node).fontSize))"""
 
+BEYOND = """[...document.querySelectorAll('.metalib-surface :is(table, button, input, li, p, .plot)')].filter(
+    node => node.getBoundingClientRect().right > node.closest('.metalib-surface').getBoundingClientRect().right + 1
+).map(node => node.outerHTML.slice(0, 80))"""
+
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
@@ -300,6 +304,10 @@ def test_the_page_fits_a_phone_and_can_be_read(page, letters):
     page.evaluate(SETTLED)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert min(page.evaluate(TEXT)) >= 11
+    for width in (768, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.evaluate(SETTLED)
+        assert page.evaluate(BEYOND) == [], f"cut at {width} px"
     for figure in page.locator(".metalib-surface").all():
         assert all(c.bounding_box()["height"] >= 24 for c in figure.locator("input, button").all())
         handle = figure.locator(".handle").bounding_box()

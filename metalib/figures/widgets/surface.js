@@ -89,7 +89,7 @@ function surface(root, data) {
     .metalib-surface ul.legend li { margin: 0; padding: 0; }
     .metalib-surface .key { display: inline-block; width: 30px; height: 14px; vertical-align: -2px; margin-right: 5px; }
     .metalib-surface .run { max-width: 100%; font-size: .9em; }
-    .metalib-surface .side { flex: 1 1 15rem; min-width: 0; font-size: .9em; }
+    .metalib-surface .side { flex: 1 1 18rem; font-size: .9em; }
     .metalib-surface .status { min-height: 1.4em; }
     .metalib-surface label { display: grid; grid-template-columns: 9.4em 1fr 3em; gap: .4rem; align-items: center; margin: .25rem 0; }
     .metalib-surface input[type=range] { width: 100%; min-width: 4rem; min-height: 1.8rem; accent-color: var(--exact); }
@@ -100,7 +100,7 @@ function surface(root, data) {
     .metalib-surface button.main { border-width: 2px; font-weight: bold; }
     .metalib-surface button:focus-visible, .metalib-surface input:focus-visible { outline: 3px solid var(--exact); outline-offset: 2px; }
     .metalib-surface table { border-collapse: collapse; width: 100%; margin: .3rem 0; font-size: 1em; color: inherit; background: none; border: 0; }
-    .metalib-surface th, .metalib-surface td { padding: .15rem .4rem .15rem 0; text-align: right; font-weight: normal; border: 0; color: inherit; background: none; }
+    .metalib-surface th, .metalib-surface td { padding: .15rem .3rem .15rem 0; text-align: right; font-weight: normal; border: 0; color: inherit; background: none; }
     .metalib-surface th:first-child { text-align: left; white-space: nowrap; }
     .metalib-surface thead th { border-bottom: 1px solid currentColor; }
     .metalib-surface td { font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -256,7 +256,7 @@ function surface(root, data) {
 
   let S, px, py, canvas, lines, numbers, tracks, arrows, trails, handle, painted;
   const L = 34, T = 8, B = 36, R = 8;
-  const width = () => clamp((box.clientWidth || 400) - L - R, 250, 400);
+  const width = () => clamp((box.clientWidth || 400) - L - R, 250, 370);
   function layout() { // in real pixels, so that text keeps its size on a phone
     S = width();
     painted = null;
