@@ -177,7 +177,7 @@ function game(root, data) {
       const own = [...place.children].find(child => child.game === root) || make("div", {class: "mg-revisited"});
       own.game = root;
       const came = players.map((who, i) => `${who} ${right[i]}`).join(", ");
-      own.replaceChildren(make("p", {}, make("strong", {}, data.title), ` ${predicted.some(p => p !== null) ? told(right)
+      own.replaceChildren(make("p", {}, make("strong", {}, data.title.replace(/\w$/, "$&:")), ` ${predicted.some(p => p !== null) ? told(right)
         : `Of ${n} rounds, right were: ${came}. You wrote no prediction into the game.`}`));
       place.append(own);
     }
