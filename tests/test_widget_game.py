@@ -97,31 +97,39 @@ def test_the_html_is_small_the_same_every_time_and_asks_for_nothing(game, rounds
 
 # --- in a browser -------------------------------------------------------------------------------------------------
 
+TEXT = """[...document.querySelectorAll('[data-widget=game] *')].filter(
+    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
+    && node.tagName !== 'STYLE' && node.getClientRects().length
+).map(node => parseFloat(getComputedStyle(node).fontSize))"""
+
+
 @pytest.fixture
 def page(browser, game, tmp_path):  # noqa: F811
     file = tmp_path / "game.html"
     head = '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title>'
-    file.write_text(f"{head}<body>{game.html()}{game.html()}</body>", encoding="utf-8")
-    page, problems = browser.new_page(viewport={"width": 390, "height": 800}), []
+    file.write_text(f"{head}<body>{game.html()}{game.html()}"
+                    '<div class="metalib-revisit"><p>Not played yet.</p></div></body>', encoding="utf-8")
+    context, problems = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True), []
+    page = context.new_page()
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
     page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else problems.append(r.url))
     page.goto(file.as_uri())
     yield page
     assert problems == []
-    page.close()
+    context.close()
 
 
 @pytest.mark.browser
 def test_a_whole_game_with_the_keyboard_alone(page, game, rounds):
     answers, rivals = game.answers, game.data["rivals"]
-    for predicted in ("6", "3", "1"):
-        page.keyboard.press("Tab")
-        page.keyboard.type(predicted)
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # Start
+    for predicted in ("6", "3", "1"):
+        page.keyboard.type(predicted)
+        page.keyboard.press("Enter")  # to the next field, and from the last to round 1
     mine = [y if t != 2 else (y + 1) % 5 for t, y in enumerate(answers)]  # one mistake, in round 3
     live = page.locator("[data-widget=game] [role=status]").first
+    score = page.locator("[data-widget=game] .mg-score").first
     for t in range(N):
         assert f"Round {t + 1} of {N}" in page.evaluate("document.activeElement.getAttribute('aria-label')")
         page.keyboard.press(str(mine[t] + 1))
@@ -129,6 +137,9 @@ def test_a_whole_game_with_the_keyboard_alone(page, game, rounds):
         said = live.inner_text()
         assert said.startswith("Wrong" if t == 2 else "Right") and f"it is {answers[t] + 1} (letter {t})" in said
         assert f"always 1 says 1 {'✓' if answers[t] == 0 else '✗'}" in said
+        hits = [sum(p == y for p, y in zip(who[:t + 1], answers)) for who in (mine, *(r["picks"] for r in rivals))]
+        expected = [f"{who} {n}" for who, n in zip(("you", "nearest pixel", "always 1"), hits, strict=True)]
+        assert score.locator("span").all_inner_texts() == [f"right of {t + 1}:", *expected]
         page.keyboard.press("Enter")  # focus is on Next
     table = page.locator("[data-widget=game] table").first.locator("tbody tr").all_inner_texts()
     hits = [N - 1, *(sum(p == y for p, y in zip(r["picks"], answers)) for r in rivals)]
@@ -150,9 +161,72 @@ def test_the_verdict_is_the_sign_test_of_the_rounds_that_differ(page, game):
         lost = sum(p != y for p, y in zip(rival["picks"], game.answers))
         assert f"only you were right in {lost}, only it was right in 0" in verdict
         if lost:
-            said = float(re.search(r"with probability (\d\.\d\d)", verdict)[1])
-            assert said == pytest.approx(min(1, 2 * 0.5**lost), abs=0.0051)
+            said = re.search(r"with probability (below )?(\d\.\d+)", verdict)
+            assert (float(said[2]), said[1]) == (pytest.approx(min(1, 2 * 0.5**lost), abs=0.0051), None)
             assert ("do not tell you apart" in verdict) == (2 * 0.5**lost > 0.05)
+
+
+@pytest.mark.browser
+def test_a_probability_that_rounds_to_nothing_is_called_below_0_005(browser, tmp_path):  # noqa: F811
+    rounds = FewShot(glyphs().split("test"), way=5, shot=1, query=1).sample(9, generator=seeded(3))
+    wrong = (rounds.query.y[:, 0] + 1) % 5
+    game = Game(rounds, {"the one who errs": wrong})
+    page = browser.new_page()
+    page.set_content(f"<!doctype html><title>t</title>{game.html()}")
+    page.get_by_role("button", name="Start").click()
+    for y in game.answers:
+        page.keyboard.press(str(y + 1))
+        page.keyboard.press("Enter")
+    verdict = page.locator("li").inner_text()  # 2 / 2^9 = 0.0039
+    assert "with probability below 0.005, so chance" in verdict and "0.00," not in verdict
+    page.close()
+
+
+@pytest.mark.browser
+def test_enter_goes_to_the_next_empty_field_and_a_wrong_number_does_not_start(page):
+    fields = page.locator("[data-widget=game]").first.locator("input")
+    where = "document.activeElement.labels?.[0]?.innerText.trim()"
+    fields.nth(1).fill("2")
+    fields.nth(0).fill("7")  # of 6 rounds
+    fields.nth(0).press("Enter")
+    assert page.evaluate(where) == "always 1"  # the second has its number
+    page.keyboard.press("Enter")
+    assert fields.count() == 3 and page.evaluate(where) == "you"  # the browser says what is wrong with it
+    fields.nth(0).fill("5")
+    fields.nth(2).press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(f"Round 1 of {N}")
+
+
+@pytest.mark.browser
+def test_a_place_further_down_the_page_knows_the_readers_own_numbers(page, game):
+    place = page.locator(".metalib-revisit")
+    one, other = page.locator("[data-widget=game]").all()
+    assert place.inner_text().strip() == "Not played yet."
+    right = [sum(p == y for p, y in zip(r["picks"], game.answers)) for r in game.data["rivals"]]
+
+    def play(widget, predicted):
+        for field, value in zip(widget.locator("input").all(), predicted, strict=True):
+            field.fill(value)
+        widget.get_by_role("button", name="Start").click()
+        for y in game.answers:
+            widget.get_by_role("button", name=f"drawing {y + 1}").click()
+            widget.locator(".mg-round .mg-main").click()
+
+    def off(n, predicted):
+        return f"({abs(n - predicted)} {'more' if n > predicted else 'fewer'})" if n != predicted else "(exactly that)"
+
+    play(one, ("4", "", "6"))
+    told = (f"Of {N} rounds you predicted 4 for yourself, and got {N} (2 more); "
+            f"6 for always 1, which got {right[1]} {off(right[1], 6)}.")
+    assert place.inner_text().strip() == f"Which? {told}" and told in one.inner_text()
+    play(other, ("", "", ""))
+    assert place.locator("p").count() == 2
+    said = f"Of {N} rounds, right were: you {N}, nearest pixel {right[0]}, always 1 {right[1]}."
+    assert said in place.locator("p").nth(1).inner_text()
+    one.get_by_role("button", name="Play the same rounds again").click()
+    play(one, ("6", "", ""))
+    assert place.locator("p").count() == 2
+    assert "you predicted 6 for yourself, and got 6 (exactly that)." in place.inner_text()
 
 
 @pytest.mark.browser
@@ -178,10 +252,12 @@ def test_two_games_on_one_page_do_not_hear_each_other_s_keys(page):
 @pytest.mark.parametrize("letters", ["/* */", WIDER], ids=["as they are", "wider"])  # another machine's fonts
 def test_the_game_fits_a_phone(page, game, letters):
     page.add_style_tag(content=letters)
-    page.get_by_role("button", name="Start").first.click()
+    page.locator("input").first.fill("3")
+    page.get_by_role("button", name="Start").first.tap()
     for _ in game.answers:
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.locator(".mg-option").first.click()
-        page.locator(".mg-round .mg-main").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390 and min(page.evaluate(TEXT)) >= 11
+        page.locator(".mg-option").first.tap()
+        page.locator(".mg-round .mg-main").first.tap()
+    assert min(page.evaluate(TEXT)) >= 11
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("[data-widget=game] table").first.is_visible()

@@ -51,28 +51,50 @@ function game(root, data) {
     at = -1;
     picks = [];
     live.textContent = "";
-    const fields = players.map((who, i) => {
-      const input = make("input", {type: "number", min: 0, max: n, inputmode: "numeric"});
+    const inputs = players.map((who, i) => {
+      const last = i === players.length - 1;
+      const input = make("input", {type: "number", min: 0, max: n, inputmode: "numeric", enterkeyhint: last ? "go" : "next"});
       if (predicted[i] !== null) input.value = predicted[i];
       input.addEventListener("input", () => { predicted[i] = input.value === "" ? null : Number(input.value); });
-      return make("label", {}, who + " ", input);
+      input.addEventListener("keydown", event => {  // Enter goes to the next empty field, and from the last one to round 1
+        if (event.key !== "Enter" || event.isComposing) return;
+        event.preventDefault();
+        const empty = inputs.slice(i + 1).find(field => field.value === "");
+        if (empty) empty.focus();
+        else begin();
+      });
+      return input;
     });
+    const begin = () => {
+      const wrong = inputs.find(input => !input.checkValidity());  // more than n, less than 0, no whole number
+      if (wrong) return wrong.reportValidity();
+      at = 0;
+      show();
+    };
     stage.replaceChildren(
       make("p", {}, make("strong", {}, data.title)),
       make("p", {}, data.intro),
-      make("fieldset", {}, make("legend", {}, `First predict: how many of ${n} will each get right?`), ...fields),
-      make("button", {type: "button", class: "mg-main", on: () => { at = 0; show(); }}, "Start"));
+      make("fieldset", {}, make("legend", {}, `First predict: how many of ${n} will each get right?`),
+        ...inputs.map((input, i) => make("label", {}, players[i] + " ", input))),
+      make("button", {type: "button", class: "mg-main", on: begin}, "Start"));
+  }
+
+  function scoreboard() {  // everybody's right answers in the rounds that the reader has answered
+    const all = [picks, ...data.rivals.map(r => r.picks)];
+    const right = all.map(list => picks.filter((_, t) => list[t] === rounds[t].y).length);
+    return make("p", {class: "mg-score"}, make("span", {}, picks.length ? `right of ${picks.length}:` : "right so far:"),
+      ...players.map((who, i) => make("span", {}, `${who} `, make("strong", {}, String(right[i])))));
   }
 
   function show() {
-    const round = rounds[at], right = picks.filter((p, t) => p === rounds[t].y).length;
+    const round = rounds[at];
     const options = round.s.map((image, i) => make("button",
       {type: "button", class: "mg-option", "aria-label": `drawing ${i + 1}`, on: () => choose(i)}, drawing(image),
       make("span", {"aria-hidden": "true"}, String(i + 1))));
     const where = `Round ${at + 1} of ${n}`;
     const group = make("div", {class: "mg-round", role: "group", tabindex: "-1",
       "aria-label": `${where}: choose with the keys 1 to ${way}`},
-      make("p", {class: "mg-head"}, make("strong", {}, where), make("span", {}, `right so far: ${right}`)),
+      make("p", {class: "mg-head"}, make("strong", {}, where)), scoreboard(),
       make("div", {class: "mg-query"}, drawing(round.q), make("p", {}, `Which of the ${way} is this?`)),
       make("div", {class: "mg-options", style: `grid-template-columns: repeat(${way}, 1fr)`}, ...options));
     stage.replaceChildren(group);
@@ -91,6 +113,7 @@ function game(root, data) {
       button.classList.add(`mg-${mark}`);
       button.lastChild.textContent += mark === "right" ? " ✓" : " ✗";
     });
+    stage.querySelector(".mg-score").replaceWith(scoreboard());
     const others = data.rivals.map(r => `${r.name} says ${r.picks[at] + 1}${r.picks[at] === round.y ? " ✓" : " ✗"}`);
     live.textContent = `${i === round.y ? "Right" : "Wrong"}: it is ${round.y + 1}${round.n ? ` (${round.n})` : ""}. ` +
       `${others.join(", ")}.`.replace(/^./, c => c.toUpperCase());
@@ -108,7 +131,7 @@ function game(root, data) {
     const hits = all.map(list => list.map((p, t) => p === rounds[t].y));
     const right = hits.map(list => list.filter(Boolean).length);
     const guessed = predicted.some(p => p !== null), long = data.rivals.some(r => r.score);
-    const head = ["", `right of ${n}`, ...(guessed ? ["predicted"] : []), "95 % interval", ...(long ? [data.long] : [])];
+    const head = ["", `right of ${n}`, ...(guessed ? ["you said"] : []), "95 % interval", ...(long ? [data.long] : [])];
     const rows = players.map((who, i) => {
       const [low, high] = wilson(right[i], n);
       const cells = [String(right[i]), ...(guessed ? [predicted[i] === null ? "" : String(predicted[i])] : []),
@@ -125,10 +148,11 @@ function game(root, data) {
       const a = hits[0].filter((h, t) => h && !hits[k + 1][t]).length, b = hits[k + 1].filter((h, t) => h && !hits[0][t]).length;
       const p = signTest(a, b), known = p <= 0.05;
       return make("li", {}, `Against ${r.name}: only you were right in ${a}, only it was right in ${b}. ` + (a + b === 0
-        ? "No round tells you apart." : `A fair coin splits ${a + b} rounds at least this unevenly with probability ${p.toFixed(2)}, ` +
+        ? "No round tells you apart." : `A fair coin splits ${a + b} rounds at least this unevenly with probability ${p < 0.005 ? "below 0.005" : p.toFixed(2)}, ` +
         (known ? "so chance is a poor explanation." : `so ${n} rounds do not tell you apart.`)));
     });
-    stage.replaceChildren(title, table,
+    remember(right);
+    stage.replaceChildren(title, table, ...(guessed ? [make("p", {class: "mg-told"}, told(right))] : []),
       make("p", {}, `Bars: the range of true accuracies that ${n} rounds leave open. Dashed line: guessing. ● right, ○ wrong, round by round.`),
       ...strips, make("ul", {}, ...verdicts),
       make("button", {type: "button", class: "mg-main", on: () => { start(); stage.querySelector("button").focus({preventScroll: true}); }},
@@ -136,6 +160,27 @@ function game(root, data) {
       make("p", {}, "You have now seen the answers: a second game measures your memory too."));
     live.textContent = "";  // the focused line says it
     title.focus({preventScroll: true});
+  }
+
+  function told(right) {  // the reader's predictions beside what came out
+    const each = players.map((who, i) => {
+      if (predicted[i] === null) return "";
+      const d = right[i] - predicted[i], off = d ? `${Math.abs(d)} ${d > 0 ? "more" : "fewer"}` : "exactly that";
+      return `${predicted[i]} for ${i ? `${who}, which` : "yourself, and"} got ${right[i]} (${off})`;
+    });
+    return `Of ${n} rounds you predicted ${each.filter(Boolean).join("; ")}.`;
+  }
+
+  function remember(right) {  // a place further down the page (class metalib-revisit) gets the reader's own numbers
+    for (const place of document.querySelectorAll(".metalib-revisit")) {
+      place.querySelectorAll(":scope > :not(.mg-revisited)").forEach(child => child.remove());  // what stood in their place
+      const own = [...place.children].find(child => child.game === root) || make("div", {class: "mg-revisited"});
+      own.game = root;
+      const came = players.map((who, i) => `${who} ${right[i]}`).join(", ");
+      own.replaceChildren(make("p", {}, make("strong", {}, data.title.replace(/\w$/, "$&:")), ` ${predicted.some(p => p !== null) ? told(right)
+        : `Of ${n} rounds, right were: ${came}. You wrote no prediction into the game.`}`));
+      place.append(own);
+    }
   }
 
   function bar(p, [low, high]) {
@@ -147,7 +192,7 @@ function game(root, data) {
     const figure = svg("svg", {viewBox: "0 0 200 14", "aria-hidden": "true"}), x = v => 4 + 192 * v;
     figure.append(svg("line", {x1: x(0), x2: x(1), y1: 7, y2: 7, stroke: "currentColor", "stroke-opacity": 0.3}),
       svg("line", {x1: x(1 / way), x2: x(1 / way), y1: 0, y2: 14, stroke: "currentColor", "stroke-dasharray": "2 2"}),
-      svg("line", {x1: x(low), x2: x(high), y1: 7, y2: 7, stroke: "#0072B2", "stroke-width": 5, "stroke-opacity": 0.6}),
+      svg("line", {x1: x(low), x2: x(high), y1: 7, y2: 7, stroke: "#2f8fd0", "stroke-width": 5}),
       svg("circle", {cx: x(p), cy: 7, r: 4, fill: "currentColor"}));
     return figure;
   }
@@ -169,8 +214,9 @@ const STYLE = `
 .metalib-widget[data-widget=game] fieldset { border: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 0.4rem 1.2rem; }
 .metalib-widget[data-widget=game] legend { font-size: 1em; padding: 0 0 0.3rem; margin: 0; float: none; width: auto; }
 .metalib-widget[data-widget=game] input { width: 4rem; font: inherit; color: inherit; background: transparent;
-  border: 1px solid currentColor; border-radius: 0.25rem; padding: 0.15rem 0.3rem; }
+  border: 1px solid currentColor; border-radius: 0.25rem; padding: 0.15rem 0.3rem; min-height: 2.2rem; box-sizing: border-box; }
 .metalib-widget[data-widget=game] .mg-head { display: flex; justify-content: space-between; }
+.metalib-widget[data-widget=game] .mg-score { display: flex; flex-wrap: wrap; gap: 0 1rem; font-variant-numeric: tabular-nums; }
 .metalib-widget[data-widget=game] .mg-query { text-align: center; }
 .metalib-widget[data-widget=game] canvas { background: #fff; border-radius: 0.25rem; display: block; width: 100%; height: auto; }
 .metalib-widget[data-widget=game] .mg-query canvas { width: 8rem; margin: 0 auto 0.3rem; border: 1px solid rgba(128, 128, 128, 0.6); }
@@ -189,7 +235,7 @@ const STYLE = `
 .metalib-widget[data-widget=game] .mg-live:not(:empty) { min-height: 2.8em; }
 .metalib-widget[data-widget=game] table { border-collapse: collapse; width: 100%; margin: 0 0 0.6rem; font-size: 0.85em;
   table-layout: auto; border: 0; color: inherit; display: table; }
-.metalib-widget[data-widget=game] :is(td, th) { text-align: left; padding: 0.2rem 0.3rem; vertical-align: top; background: none; color: inherit;
+.metalib-widget[data-widget=game] :is(td, th) { text-align: left; padding: 0.2rem 0.3rem 0.2rem 0; vertical-align: top; background: none; color: inherit;
   border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.4); }
 .metalib-widget[data-widget=game] .mg-strip { display: grid; grid-template-columns: 6.5rem 1fr; column-gap: 0.5rem;
   align-items: center; margin-bottom: 0.4rem; font-size: 0.9em; }

@@ -54,6 +54,8 @@ class Game(Widget):
     """Rounds of N-way 1-shot classification to play in the page, with the mouse or the keys 1 to N.
 
     Its `png` shows the same rounds, to play with a pencil where scripts do not run; `key()` has the answers.
+    When the game ends, every element of the page with the class `metalib-revisit` gets the reader's predictions and
+    results: a page that asked for a prediction can come back to it.
 
     Args:
         rounds: T one-shot episodes of square one-channel images; only the first query of each is used.
@@ -92,9 +94,10 @@ class Game(Widget):
     def _paper(self) -> Figure:
         """The rounds to play with a pencil: the query on the left of the line, its N candidates on the right."""
         T, N = self.support.shape[:2]
-        columns = 2 if T > 6 else 1
+        columns, big = 2 if T > 6 else 1, 12.0  # points: 11 pixels when two columns fill the width of a phone
         figure, axes = plt.subplots(-(-T // columns), columns * (N + 2), squeeze=False, layout="constrained",
-                                    figsize=(0.5 * columns * (N + 2), 0.62 * -(-T // columns)), facecolor="white")
+                                    figsize=(0.36 * columns * (N + 2), 0.48 * -(-T // columns)), facecolor="white")
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.03, hspace=0.03)
         for axis in axes.flat:
             axis.axis("off")
         for t in range(T):
@@ -103,11 +106,11 @@ class Game(Widget):
                 axis = axes[row, left + j]
                 if image is not None:
                     axis.imshow(image.cpu(), cmap="gray_r", vmin=0, vmax=1)
-                    axis.set_title("" if j == 0 else str(j - 1), fontsize=7, pad=1)
+                    axis.set_title("" if j == 0 or row % 5 else str(j - 1), fontsize=big, pad=2)  # the columns' numbers
                 else:
                     axis.axvline(0.5, color="0.6", linewidth=1)
             axes[row, left].text(-0.15, 0.5, str(t + 1), transform=axes[row, left].transAxes, va="center", ha="right",
-                                 fontsize=8, weight="bold")
+                                 fontsize=big, weight="bold")
         return figure
 
     def key(self) -> str:

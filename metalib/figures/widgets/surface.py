@@ -6,7 +6,6 @@ import io
 
 import matplotlib.pyplot as plt
 import torch
-from contourpy import contour_generator
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -17,9 +16,10 @@ from metalib.learners.maml import MAML
 from metalib.tasks import Sinusoids
 
 ALPHA, MOST_STEPS = 0.1, 6
+META_RATE, RACE = 0.1, 60  # of the race downhill: the rate of both gradients, and how many meta-iterations it lasts
 WAVES = ((3.0, -1.0), (2.0, 0.9), (1.5, 0.2))  # the (amplitude, phase) of each task
 SIDE = ((0.0, 4.0), (-2.0, 2.0))  # the square that is shown: amplitude, then phase
-STARTS = [(0.4 * i, 0.4 * k) for i in range(1, 10) for k in range(-4, 5)]  # every theta that can be chosen
+STARTS = [(0.4 * i, 0.4 * k) for i in range(1, 10) for k in range(-4, 5)]  # a coarse grid in the square
 LEVELS = (0.3, 0.6, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0)  # of the contours, in units of the meta-loss
 
 
@@ -88,74 +88,68 @@ def paths(a: float, b: float) -> Tensor:
         return vmap(path, (TASK_AXIS,))(waves())
 
 
+def race(start: tuple[float, float], steps: int, order: int, n: int = RACE) -> tuple[Tensor, Tensor]:
+    """n meta-iterations theta <- theta - META_RATE * gradient from `start`: every theta (n+1, 2), its loss (n+1,)."""
+    way = [torch.tensor([start], dtype=torch.float64)]
+    for _ in range(n):
+        way.append(way[-1] - META_RATE * gradients(way[-1], steps, order))
+    thetas = torch.cat(way)
+    return thetas, meta_loss(thetas, steps)
+
+
 def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     """The interactive figure, as it looks before it is touched: `steps` inner steps from theta = `start`.
 
-    Everything is computed here, in float64, and rounded to thousandths; the page only draws.
+    The page gets the tasks' inputs and computes the rest itself, in float64, as `meta_loss`, `gradients`,
+    `differences`, `paths` and `race` do (tests/test_widget_surface.py compares them).
 
     Raises:
-        ValueError: `steps` or `start` is not among those that can be chosen.
+        ValueError: too many steps, or a start outside the square.
     """
-    chosen = next((i for i, (a, b) in enumerate(STARTS) if abs(a - start[0]) + abs(b - start[1]) < 1e-9), None)
-    if chosen is None or not 0 <= steps <= MOST_STEPS:
-        raise ValueError(f"steps={steps}, start={start}: expected 0 to {MOST_STEPS} steps and one of surface.STARTS")
-    theta = torch.tensor(STARTS, dtype=torch.float64)
-    by_steps = [{"exact": _thousandths(gradients(theta, J, 2)), "first": _thousandths(gradients(theta, J, 1)),
-                 "differences": _thousandths(differences(theta, J)), "loss": _thousandths(meta_loss(theta, J)),
-                 "regions": _regions(J)} for J in range(MOST_STEPS + 1)]
-    data = {"steps": steps, "start": chosen, "starts": _thousandths(theta), "waves": WAVES, "side": SIDE,
-            "byStep": by_steps, "paths": [_thousandths(paths(a, b)) for a, b in STARTS]}
+    inside = all(low <= v <= high for v, (low, high) in zip(start, SIDE, strict=True))
+    if not inside or not 0 <= steps <= MOST_STEPS:
+        raise ValueError(f"steps={steps}, start={start}: expected 0 to {MOST_STEPS} steps and an (amplitude, phase) "
+                         f"within {SIDE}")
+    support, query = (data.x[:, :, 0].tolist() for data in waves())  # targets may differ in the last bit: not stored
+    data = {"alpha": ALPHA, "rate": META_RATE, "race": RACE, "most": MOST_STEPS, "steps": steps, "start": start,
+            "waves": WAVES, "side": SIDE, "levels": LEVELS, "support": support, "query": query}
     return Widget("surface.js", data, png=_png(steps, start),
                   alt="The meta-loss over two parameters, with the exact, the first-order and the finite-difference "
-                      f"gradient at one point, after {steps} inner steps; sliders move the point and change the steps.")
-
-
-def _thousandths(values: Tensor) -> list:
-    return (1000 * values).round().long().tolist()
-
-
-def _grid(steps: int, n: int = 33) -> tuple[Tensor, Tensor, Tensor]:
-    """Amplitudes (n,), phases (n,) and the meta-loss between them (n, n)."""
-    a, b = (torch.linspace(*ends, n, dtype=torch.float64) for ends in SIDE)
-    theta = torch.stack(torch.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
-    return a, b, meta_loss(theta, steps).reshape(n, n)
-
-
-def _regions(steps: int) -> list[list[list[int]]]:
-    """For each level, the outlines of where the meta-loss is lower: flat lists [b, a, b, a, ...] in hundredths."""
-    a, b, loss = _grid(steps)
-    generator = contour_generator(b.numpy(), a.numpy(), loss.numpy(), fill_type="OuterOffset")
-    regions = []
-    for level in LEVELS:
-        points, offsets = generator.filled(-1.0, level)
-        rings = [p[i:j] for p, o in zip(points, offsets, strict=True) for i, j in zip(o[:-1], o[1:], strict=True)]
-        regions.append([(100 * torch.tensor(ring)).round().long().flatten().tolist() for ring in rings])
-    return regions
+                      f"gradient at one point, after {steps} inner steps; one can move the point, change the steps, "
+                      "and let the exact and the first-order gradient race downhill.")
 
 
 def _png(steps: int, start: tuple[float, float]) -> bytes:
-    """The figure as it first appears, for print."""
-    a, b, loss = _grid(steps, 65)
-    theta = torch.tensor([start], dtype=torch.float64)
-    figure, axis = plt.subplots(figsize=(5.2, 4.8), facecolor="white", layout="constrained")
-    shades = plt.get_cmap("Blues")(torch.linspace(0.6, 0.0, len(LEVELS) + 1).numpy())
+    """The figure as it first appears, and both races; as wide as a phone, so that its text stays legible."""
+    a, b = (torch.linspace(*ends, 65, dtype=torch.float64) for ends in SIDE)
+    loss = meta_loss(torch.stack(torch.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2), steps).reshape(65, 65)
+    figure, axis = plt.subplots(figsize=(3.6, 4.9), facecolor="white", layout="constrained")
+    shades = plt.get_cmap("Greys")(torch.linspace(0.5, 0.0, len(LEVELS) + 1).numpy())
     axis.contourf(b, a, loss, levels=(0, *LEVELS, 1e9), colors=shades)
-    arrows = {"exact": (-gradients(theta, steps, 2)[0], COLOURS[0], 7.0, "-"),
-              "first order": (-gradients(theta, steps, 1)[0], COLOURS[3], 3.5, "-"),
-              "finite differences": (-differences(theta, steps)[0], "black", 1.2, "--")}
+    axis.clabel(axis.contour(b, a, loss, levels=LEVELS, colors="0.4", linewidths=0.6), fontsize=9)
+    start_a, start_b = start
+    here = torch.tensor([start], dtype=torch.float64)
+    arrows = {"exact": (-gradients(here, steps, 2)[0], COLOURS[0], 6.0, "-"),
+              "first-order": (-gradients(here, steps, 1)[0], COLOURS[3], 3.0, "-"),
+              "finite differences": (-differences(here, steps)[0], "black", 1.2, "--")}
     longest = max(float(g.norm()) for g, *_ in arrows.values())
     for name, (g, colour, width, line) in arrows.items():
-        tip = (start[0] + float(g[0]) / longest, start[1] + float(g[1]) / longest)
-        axis.plot((start[1], tip[1]), (start[0], tip[0]), color=colour, linewidth=width, linestyle=line, label=name,
+        tip = (start_b + float(g[1]) / longest, start_a + float(g[0]) / longest)
+        axis.plot((start_b, tip[0]), (start_a, tip[1]), color=colour, linewidth=width, linestyle=line, label=name,
                   solid_capstyle="butt")
-    for wave, way in zip(WAVES, paths(*start), strict=True):
-        axis.plot(way[:steps + 1, 1], way[:steps + 1, 0], ".-", color="0.35", linewidth=0.8)
+    for order, name, colour, mark in ((2, "exact", COLOURS[0], "o"), (1, "first-order", COLOURS[3], "s")):
+        thetas, losses = race(start, steps, order)
+        axis.plot(thetas[:, 1], thetas[:, 0], mark + "-", color=colour, markersize=2.5, linewidth=0.8, markevery=5,
+                  label=f"{name}, {RACE} steps: loss {losses[-1]:.2f}")
+    for t, (wave, way) in enumerate(zip(WAVES, paths(*start), strict=True), start=1):
+        axis.plot(way[:steps + 1, 1], way[:steps + 1, 0], ".-", color="0.2", linewidth=0.8)
         axis.plot(wave[1], wave[0], "kx")
-    axis.plot(start[1], start[0], "ko", markersize=8)
-    axis.set(xlabel="phase b (radians)", ylabel="amplitude a", xlim=SIDE[1], ylim=SIDE[0], aspect="equal",
-             title=f"downhill in the meta-loss, J = {steps}")
-    axis.legend(fontsize=8, loc="upper right")
+        axis.annotate(f"task {t}", (wave[1], wave[0]), (5, 4), textcoords="offset points", fontsize=9)
+    axis.plot(start_b, start_a, "ko", markersize=7)
+    axis.set(xlabel="phase b (radians)", ylabel="amplitude a", xlim=SIDE[1], ylim=SIDE[0], aspect="equal")
+    axis.set_title(f"downhill in the meta-loss, J = {steps}", fontsize=10)
+    figure.legend(fontsize=9, loc="outside lower center", frameon=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=150)
     plt.close(figure)
     return buffer.getvalue()
