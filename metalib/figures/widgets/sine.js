@@ -52,7 +52,7 @@ function sine(root, data) {
     .metalib-sine .status { font-size: .9em; font-variant-numeric: tabular-nums; }
     .metalib-sine .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
     .metalib-sine button:focus-visible, .metalib-sine input:focus-visible, .metalib-sine select:focus-visible { outline: 3px solid var(--c2); outline-offset: 2px; }
-    .metalib-sine input[type=range] { width: 12rem; max-width: 60vw; accent-color: var(--c2); vertical-align: middle; }
+    .metalib-sine input[type=range] { width: 12rem; max-width: 36vw; accent-color: var(--c2); vertical-align: middle; }
     .metalib-sine table { border-collapse: collapse; width: 100%; margin: .2rem 0; font-size: .9em; color: inherit; background: none; }
     .metalib-sine th, .metalib-sine td { padding: .15rem .6rem .15rem 0; text-align: left; font-weight: normal; border: 0; color: inherit; background: none; }
     .metalib-sine thead th { border-bottom: 1px solid currentColor; }
@@ -63,7 +63,8 @@ function sine(root, data) {
 
   const slider = el("input", { type: "range", min: 0, max: MOST, step: 1, value: steps, "aria-label": "number of inner steps J" });
   const shown = el("output", {}, String(steps));
-  const walk = (J) => { steps = J; slider.value = J; update(); };
+  const setting = (J, size) => { [steps, alpha, slider.value, rate.value] = [J, size, J, size]; update(); };
+  const walk = (J) => setting(J, alpha);
   slider.addEventListener("input", () => walk(Number(slider.value)));
   const rate = el("select", { "aria-label": "step size alpha" }, ...data.rates.map((r) => el("option", r === alpha ? { value: r, selected: "" } : { value: r }, String(r))));
   rate.addEventListener("change", () => { alpha = Number(rate.value); update(); });
@@ -95,7 +96,7 @@ function sine(root, data) {
     else { playing = setInterval(advance, 600); if (steps === MOST) walk(0); else advance(); }
     label();
   });
-  const label = () => { play.textContent = still.matches ? "next step" : playing ? "stop" : "play the steps"; };
+  const label = () => { play.textContent = still.matches ? "next step" : playing ? "stop" : "play"; };
   function advance() {
     walk(steps + 1);
     if (steps === MOST) stop();
@@ -107,37 +108,38 @@ function sine(root, data) {
   label();
 
   // Train: as many meta-iterations in each frame as fit, so that the page stays responsive.
-  let running = false, drawn = 0;
+  let running = false, drawn = 0, next = 0;
   const trace = sineTrace(svg, data.floor), heard = el("div", { class: "heard", role: "status" }), status = el("div", { class: "status" });
-  const train = button("train", () => {
+  const train = button("", () => {
     running = !running;
     if (running && training.iteration >= data.training.iterations) restart();
-    if (running && steps === 0) walk(data.training.steps); // the curve after the step that it is trained for
-    if (running) requestAnimationFrame(frame);
+    if (running && training.iteration === 0) setting(data.training.steps, data.training.alpha); // what it is trained for
+    cancelAnimationFrame(next);
+    if (running) next = requestAnimationFrame(frame);
     report();
   });
-  const reset = button("reset", () => { running = false; restart(); report(); });
+  const reset = button("reset the training", () => { running = false; restart(); report(); });
   function restart() { training.reset(); trained.theta = training.theta; }
   function frame(now) {
     if (!running || !root.isConnected) return;
     const end = performance.now() + 12;
-    do training.step(alpha); while (performance.now() < end && training.iteration < data.training.iterations);
+    do training.step(); while (performance.now() < end && training.iteration < data.training.iterations);
     running = training.iteration < data.training.iterations;
     if (!running) report();
-    else requestAnimationFrame(frame);
+    else next = requestAnimationFrame(frame);
     if (!running || now - drawn > (still.matches ? 2000 : 0)) { drawn = now; drawNet(trained); drawTraining(); }
   }
   function drawTraining() {
     const { iteration, before, after } = training, begun = iteration > 0;
     for (const node of [chart, reset, rows[nets.indexOf(trained)].row]) node.hidden = !begun;
-    status.textContent = !begun ? "" : `Meta-iteration ${iteration} of ${data.training.iterations}. Error on new waves: ` +
+    status.textContent = !begun ? `the random start, for one step of α = ${data.training.alpha}` : `Meta-iteration ${iteration} of ${data.training.iterations}. Error on new waves: ` +
       `${before.toFixed(2)} before the step, ${after.toFixed(2)} after it.`;
     if (begun) trace.draw(training.trace, W);
   }
   function report() { // in words that a screen reader speaks, at the turns only
     train.textContent = running ? "pause" : training.iteration === 0 ? "train" : training.iteration < data.training.iterations ? "go on" : "train again";
     drawTraining();
-    heard.textContent = running ? "Training." : status.textContent || "Not trained.";
+    heard.textContent = running ? "Training." : training.iteration ? status.textContent : "";
   }
   const key = (kind, words) => el("span", {}, trace.sample(kind), words);
   const chart = el("div", {}, trace.node, el("div", { class: "sine-controls status" },
@@ -191,6 +193,7 @@ function sine(root, data) {
       "aria-label": `support point ${i + 1} of ${points.length}` },
     svg("circle", { r: 20, fill: "transparent" }), svg("circle", { class: "ring", r: 11, fill: "none", stroke: "transparent", "stroke-width": 3 }),
     svg("circle", { r: 6.5, fill: "currentColor", stroke: "var(--page)", "stroke-width": 1.5 }));
+    node.addEventListener("touchstart", (e) => e.preventDefault(), { passive: false }); // where touch-action is not obeyed
     const move = (x, y) => { points[i] = { x: clamp(x, X), y: clamp(y, Y) }; update(); };
     node.addEventListener("pointerdown", (e) => { node.setPointerCapture(e.pointerId); node.focus(); e.preventDefault(); });
     node.addEventListener("pointermove", (e) => {
@@ -255,8 +258,8 @@ function sine(root, data) {
   root.sine = { // for the tests that compare this page with PyTorch
     adapt: (name, xs, ys, J) => Array.from(network.path(nets.find((n) => n.name === name).theta, xs, ys, J, alpha)[J]),
     predict: (phi, xs) => xs.map((x) => network.predict(phi, x)),
-    metaGradient: (name, tasks, J) => {
-      const { gradient, after } = sineMetaGradient(network, nets.find((n) => n.name === name).theta, tasks, J, alpha);
+    metaGradient: (name, tasks, J, rate) => {
+      const { gradient, after } = sineMetaGradient(network, nets.find((n) => n.name === name).theta, tasks, J, rate);
       return { gradient: Array.from(gradient), loss: after };
     },
     training,

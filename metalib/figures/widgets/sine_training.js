@@ -48,9 +48,9 @@ function sineTraining(network, start, config) {
     Object.assign(self, { theta: Float64Array.from(start), iteration: 0, before: NaN, after: NaN, trace: [] });
   }
 
-  function step(alpha) {
+  function step() {
     const tasks = Array.from({ length: config.meta_batch }, () => sineTask(random, config.shot, config.query));
-    const { gradient, before, after } = sineMetaGradient(network, self.theta, tasks, config.steps, alpha);
+    const { gradient, before, after } = sineMetaGradient(network, self.theta, tasks, config.steps, config.alpha);
     const n = ++self.iteration, kept = Math.min(1 - 1 / n, 0.98); // a plain mean at first, then a running one
     self.before = n === 1 ? before : kept * self.before + (1 - kept) * before;
     self.after = n === 1 ? after : kept * self.after + (1 - kept) * after;
