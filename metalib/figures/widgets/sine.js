@@ -143,7 +143,7 @@ function sine(root, data) {
   }
   const key = (kind, words) => el("span", {}, trace.sample(kind), words);
   const chart = el("div", {}, trace.node, el("div", { class: "sine-controls status" },
-    key("before", "before the step"), key("after", "after one step"), key("floor", "the average task")));
+    key("before", "before the step"), key("after", "after one step"), key("floor", "the average of all waves")));
 
   const rows = nets.map((net, i) => {
     const check = el("input", { type: "checkbox", checked: "" }), error = el("td", { class: "error" });
