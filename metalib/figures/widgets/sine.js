@@ -3,7 +3,7 @@
 
 function sine(root, data) {
   const network = sineNetwork(data.hidden), X = 5, Y = 6, MOST = 10; // J goes from 0 to MOST
-  const GRID = Array.from({ length: 121 }, (_, i) => -X + (2 * X * i) / 120);
+  const GRID = Array.from({ length: 121 }, (_, i) => -X + (2 * X * i) / 120), COARSE = GRID.filter((_, i) => i % 3 === 0);
   const nets = data.nets.map((n) => ({ ...n, theta: network.decode(n.weights), on: true }));
   const training = sineTraining(network, nets[0].theta, data.training); // begins at the random start
   const trained = { name: "trained", label: "trained in this page", dash: "12 4 3 4", theta: training.theta, on: true };
@@ -211,15 +211,19 @@ function sine(root, data) {
     return node;
   }
 
-  const path = (ys) => "M" + ys.map((y, k) => `${px(GRID[k]).toFixed(1)} ${py(clamp(y, 4 * Y)).toFixed(1)}`).join("L");
+  const path = (ys, grid) => "M" + ys.map((y, k) => `${px(grid[k]).toFixed(1)} ${py(clamp(y, 4 * Y)).toFixed(1)}`).join("L");
 
   function drawNet(net) { // its curve after J steps, and fainter those of every step before
     const i = nets.indexOf(net), nearest = nearestSine(), xs = points.map((p) => p.x), ys = points.map((p) => p.y);
     const phis = present(net) ? network.path(net.theta, xs, ys, steps, alpha) : [];
-    const all = phis.map((phi) => GRID.map((x) => network.predict(phi, x))).filter((out) => out.every(Number.isFinite));
-    const out = all.length === phis.length ? all.pop() : null; // null: hidden, or diverged
-    curves[i].setAttribute("d", out ? path(out) : "");
-    ghosts[i].replaceChildren(...all.map((before, j) => svg("path", { d: path(before), fill: "none", stroke: `var(--c${i})`,
+    const draw = (phi, grid) => { // null: diverged
+      const curve = grid.map((x) => network.predict(phi, x));
+      return curve.every(Number.isFinite) ? curve : null;
+    };
+    const out = phis.length ? draw(phis[steps], GRID) : null;
+    const before = phis.slice(0, steps).map((phi) => draw(phi, COARSE)).filter(Boolean);
+    curves[i].setAttribute("d", out ? path(out, GRID) : "");
+    ghosts[i].replaceChildren(...before.map((curve, j) => svg("path", { d: path(curve, COARSE), fill: "none", stroke: `var(--c${i})`,
       "stroke-width": 1.2, "stroke-dasharray": net.dash, opacity: j === 0 ? 0.5 : (0.15 + 0.25 * j / steps).toFixed(2) })));
     const error = out && nearest ? GRID.reduce((sum, x, k) => sum + (out[k] - nearest.f(x)) ** 2, 0) / GRID.length : NaN;
     rows[i].error.textContent = !told ? "?" : !present(net) ? "–" : !out ? "diverged" : !nearest ? "–" :
@@ -234,7 +238,7 @@ function sine(root, data) {
       node.setAttribute("aria-valuenow", y.toFixed(1));
       node.setAttribute("aria-valuetext", `x ${x.toFixed(1)}, y ${y.toFixed(1)}`);
     });
-    truth.setAttribute("d", nearest ? path(GRID.map(nearest.f)) : "");
+    truth.setAttribute("d", nearest ? path(GRID.map(nearest.f), GRID) : "");
     nets.forEach(drawNet);
     shown.textContent = String(steps);
     const here = place(nearest);
