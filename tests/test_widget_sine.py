@@ -272,6 +272,18 @@ def test_a_swipe_beside_the_points_scrolls_the_page(phone):
     assert values == [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
 
 
+@pytest.mark.browser
+def test_play_and_train_answer_a_finger(phone):
+    figure = phone.locator(".metalib-sine").nth(1)
+    figure.get_by_role("button", name="play", exact=True).tap()
+    wait_for_steps(phone, 1, 2)
+    figure.get_by_role("button", name="train", exact=True).tap()
+    assert steps_of(figure) == 1 and figure.get_by_role("button", name="play", exact=True).is_visible()
+    phone.wait_for_function("document.querySelectorAll('[data-widget=sine]')[1].sine.training.iteration > 2")
+    figure.get_by_role("button", name="pause").tap()
+    assert figure.get_by_text("trained in this page").is_visible()
+
+
 # Play and train.
 
 def steps_of(figure):

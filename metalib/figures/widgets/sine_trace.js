@@ -17,7 +17,7 @@ function sineTrace(svg, floor) { // floor: the error of the average task, which 
     node.replaceChildren(svg("path", { d: `M${L} ${T}V${H - B}H${width - R}`, fill: "none", stroke: "currentColor", opacity: 0.4 }),
       ...[0, 2, 4].map((v) => text(L - 6, py(v) + 4, "end", String(v))),
       text(L, H - B + 16, "middle", "0"), text(width - R, H - B + 16, "end", String(last)),
-      text((L + width - R) / 2, H - 4, "middle", "meta-iteration"),
+      text(L + 6, T + 10, "start", "query error"), text((L + width - R) / 2, H - 4, "middle", "meta-iteration"),
       line("floor", `M${L} ${py(floor)}H${width - R}`));
     if (trace.length > 1) node.append(line("before", curve(0)), line("after", curve(1)));
   }
