@@ -374,13 +374,21 @@ def test_training_moves_the_start_can_be_paused_and_forgotten(page):
 
 @pytest.mark.browser
 def test_after_the_training_one_step_is_enough(page):
-    """Without the animation: the same meta-iterations, at once."""
-    errors = page.evaluate("""() => {
-        const figure = document.querySelector("[data-widget=sine]").sine;
-        for (let i = 0; i < ITERATIONS; i++) figure.training.step();
-        return [figure.training.before, figure.training.after];
-    }""".replace("ITERATIONS", str(sine.TRAINING["iterations"])))
-    assert errors[0] > 0.9 * sine.floor() and errors[1] < sine.floor() / 4
+    """All meta-iterations but two without the animation, at once; then it ends, and offers to begin again."""
+    training, all_of_them = "document.querySelector('[data-widget=sine]').sine.training", sine.TRAINING["iterations"]
+    page.evaluate(f"() => {{ for (let i = 2; i < {all_of_them}; i++) {training}.step(); }}")
+    figure = page.locator(".metalib-sine").first
+    figure.get_by_role("button", name="train", exact=True).click()
+    again = figure.get_by_role("button", name="train again")
+    again.wait_for()
+    before, after = page.evaluate(f"[{training}.before, {training}.after]")
+    assert before > 0.9 * sine.floor() and after < sine.floor() / 4
+    said = f"Meta-iteration {all_of_them} of {all_of_them}. Error on new waves: {before:.2f} before the step"
+    assert figure.locator(".status").first.inner_text().startswith(said)
+    assert figure.locator("[role=status]").last.inner_text().startswith(said)  # what a screen reader says
+    again.click()
+    figure.get_by_role("button", name="pause").click()
+    assert page.evaluate(f"{training}.iteration") < all_of_them
 
 
 @pytest.mark.browser
