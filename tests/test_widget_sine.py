@@ -1,4 +1,4 @@
-"""Chapter 1's figure: its gradient descent is PyTorch's, in node and in a browser; mouse, touch and keys move it."""
+"""Chapter 1's figure: its gradients are PyTorch's, in node and in a browser; mouse, touch and keys move it."""
 
 import json
 import math
@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from metalib import Data, Sinusoids, meta_test_path
+from metalib import MAML, Data, Sinusoids, meta_gradient, meta_test_path, seeded
 from metalib.figures.widgets import sine
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
 
-SCRIPT = (files("metalib.figures.widgets") / "sine.js").read_text(encoding="utf-8")
+SCRIPT = (files("metalib.figures.widgets") / "sine_network.js").read_text(encoding="utf-8")
 NAMES = ("scratch", "joint", "maml")
 # The first task of the page, a wave outside the family, and five points that no sine goes through.
 TASKS = [sine.POINTS, [(x, -y) for x, y in sine.POINTS], [(-5, 6), (-4.9, -6), (0, 0.1), (0, -3), (5, 2)]]
@@ -41,8 +41,16 @@ def test_the_three_starts_are_what_the_file_says():
 
 def test_the_figure_is_small_and_always_the_same():
     html = sine.figure().html()
-    assert html == sine.figure().html() and len(html) < 60_000
+    assert html == sine.figure().html() and len(html) < 64_000
     assert "http:" not in html.replace("http://www.w3.org/2000/svg", "") and "https:" not in html
+
+
+def test_the_floor_of_the_trace_is_the_error_of_the_average_task():
+    tasks = Sinusoids(shot=1, query=20)
+    query = tasks.sample(20_000, generator=seeded(3)).query
+    average = 2.55 * 2 / math.pi * query.x.cos()  # chapter 1 derives it
+    assert sine.floor() == pytest.approx(float((query.y - average).pow(2).mean()), abs=0.05)
+    assert sine.TRAINING["steps"] == 1 and sine.TRAINING["alpha"] in sine.RATES
 
 
 def test_only_the_meta_trained_start_learns_from_five_points():
@@ -60,10 +68,10 @@ def test_the_page_s_arithmetic_is_pytorch_s_in_node(tmp_path):
     ask = [{"text": sine.weights()["starts"][name], "points": points, "steps": steps, "name": name}
            for name in NAMES for points in TASKS for steps in (0, 1, 5, 10)]
     program = SCRIPT + """
-const math = sineMath(HIDDEN), ask = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const network = sineNetwork(HIDDEN), ask = JSON.parse(require("fs").readFileSync(0, "utf8"));
 console.log(JSON.stringify(ask.map(({text, points, steps}) => {
-  const phi = math.adapt(math.decode(text), points.map(p => p[0]), points.map(p => p[1]), steps, ALPHA);
-  return {phi: Array.from(phi), y: GRID.map(x => math.predict(phi, x))};
+  const phi = network.path(network.decode(text), points.map(p => p[0]), points.map(p => p[1]), steps, ALPHA)[steps];
+  return {phi: Array.from(phi), y: GRID.map(x => network.predict(phi, x))};
 })));""".replace("HIDDEN", str(sine.HIDDEN)).replace("ALPHA", str(sine.weights()["alpha"])).replace(
         "GRID", json.dumps(GRID[:, 0].tolist()))
     (tmp_path / "program.js").write_text(program, encoding="utf-8")
@@ -116,7 +124,7 @@ def error_of(points, name, steps, rate):
 
 
 def shown(page, which=0):
-    return page.locator(".metalib-sine").nth(which).locator("td.error").all_inner_texts()
+    return page.locator(".metalib-sine").nth(which).locator("tr:not([hidden]) td.error").all_inner_texts()
 
 
 @pytest.mark.browser
@@ -130,6 +138,22 @@ def test_the_page_s_arithmetic_is_pytorch_s_in_a_browser(page):
                     return {phi, y: figure.predict(phi, grid)};
                 }""", [name, *(list(v) for v in zip(*points, strict=True)), steps, GRID[:, 0].tolist()])
                 compare(name, points, steps, got["phi"], got["y"])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_the_page_s_meta_gradient_is_metalib_s(page, steps):
+    episodes = Sinusoids(shot=5, query=10).sample(4, generator=seeded(5))
+    tasks = [{part: {"x": data.x[t, :, 0].tolist(), "y": data.y[t, :, 0].tolist()}
+              for part, data in (("support", episodes.support), ("query", episodes.query))} for t in range(4)]
+    for name in NAMES:
+        net = sine.learners()[name].net
+        loss = meta_gradient(MAML(net, 0.03, steps), episodes)
+        expected = torch.cat([p.grad.flatten() for p in net.parameters()])
+        got = page.evaluate("asked => document.querySelector('[data-widget=sine]').sine.metaGradient(...asked)",
+                            [name, tasks, steps, 0.03])
+        assert got["loss"] == pytest.approx(float(loss), abs=1e-6, rel=1e-6)
+        torch.testing.assert_close(torch.tensor(got["gradient"], dtype=torch.float64), expected, rtol=1e-6, atol=1e-6)
 
 
 def tell(page):
@@ -193,6 +217,180 @@ def test_a_point_moves_with_the_keys_the_mouse_and_a_finger(page):
     assert value()[1] < high - 1
 
 
+# A phone: the page scrolls, and a finger on the figure must not always mean that.
+
+@pytest.fixture
+def phone(browser, address):  # noqa: F811
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate("""document.head.insertAdjacentHTML("beforeend", '<meta name=viewport content="width=device-width">');
+        document.body.insertAdjacentHTML("beforeend", "<div style='height:3000px'></div>"); scrollTo(0, 50)""")
+    page.wait_for_function("scrollY === 50")
+    yield page
+    context.close()
+
+
+def finger(page, x, y, moves):
+    """A finger goes down at (x, y), then to every place of `moves`; yields after each move, and lifts at the end."""
+    client = page.context.new_cdp_session(page)
+
+    def touch(kind, *at):
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
+        page.evaluate(SETTLED)
+
+    touch("touchStart", (x, y))
+    for to in moves:
+        touch("touchMove", to)
+        yield to
+    touch("touchEnd")
+
+
+def middle(locator):
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@pytest.mark.browser
+def test_a_point_follows_a_finger_as_far_as_it_goes_and_the_page_stays(phone):
+    handle = phone.locator(".metalib-sine").first.get_by_role("slider", name="support point 3")
+    x, y = middle(handle)
+    way = [(x + 3 * i, y + 5 * i) for i in range(1, 8)] + [(x + 21 - 2 * i, y + 35 - 12 * i) for i in range(1, 10)]
+    for to in finger(phone, x, y, way):
+        assert middle(handle) == pytest.approx(to, abs=1.5)
+        assert phone.evaluate("scrollY") == 50
+
+
+@pytest.mark.browser
+def test_a_swipe_beside_the_points_scrolls_the_page(phone):
+    plot = phone.locator(".metalib-sine [role=group]").first.bounding_box()
+    x, y = plot["x"] + 0.75 * plot["width"], plot["y"] + 0.45 * plot["height"]  # between points 4 and 5
+    values = [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
+    for _ in finger(phone, x, y, [(x, y - 12 * i) for i in range(1, 9)]):
+        pass
+    assert phone.evaluate("scrollY") > 100
+    assert values == [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
+
+
+@pytest.mark.browser
+def test_play_and_train_answer_a_finger(phone):
+    figure = phone.locator(".metalib-sine").nth(1)
+    figure.get_by_role("button", name="play", exact=True).tap()
+    wait_for_steps(phone, 1, 2)
+    figure.get_by_role("button", name="train", exact=True).tap()
+    assert steps_of(figure) == 1 and figure.get_by_role("button", name="play", exact=True).is_visible()
+    phone.wait_for_function("document.querySelectorAll('[data-widget=sine]')[1].sine.training.iteration > 2")
+    figure.get_by_role("button", name="pause").tap()
+    assert figure.get_by_text("trained in this page").is_visible()
+
+
+# Play and train.
+
+def steps_of(figure):
+    return int(figure.get_by_role("slider", name="number of inner steps J").input_value())
+
+
+def wait_for_steps(page, which, J):
+    page.wait_for_function("([which, J]) => document.querySelectorAll('.metalib-sine')[which]"
+                           ".querySelector('input[type=range]').value === String(J)", arg=[which, J])
+
+
+@pytest.mark.browser
+def test_play_goes_through_all_steps_and_every_step_leaves_a_ghost(page):
+    page.clock.install()
+    figure = page.locator(".metalib-sine").nth(1)
+    play = figure.get_by_role("button", name="play", exact=True)
+    ghosts = figure.locator(".ghosts").nth(2).locator("path")
+    assert ghosts.count() == 0
+    play.click()
+    for J in range(1, 11):
+        assert steps_of(figure) == J == ghosts.count()
+        page.clock.run_for(600)
+    assert steps_of(figure) == 10 and play.is_visible()  # it ends there, and offers to begin again
+    looks = [page.evaluate("p => [p.getAttribute('stroke'), p.getAttribute('stroke-dasharray')]", p.element_handle())
+             for p in (figure.locator(".ghosts").nth(1).locator("path").first, figure.locator(".curve").nth(1))]
+    assert looks[0] == looks[1]
+    play.press("Enter")
+    assert steps_of(figure) == 0 and ghosts.count() == 0
+    page.clock.run_for(1200)
+    assert steps_of(figure) == 2 and steps_of(page.locator(".metalib-sine").first) == 5
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("touch", ["the plot", "a key on a point", "the slider", "the button"])
+def test_play_stops_when_the_figure_is_touched(page, touch):
+    page.clock.install()
+    figure = page.locator(".metalib-sine").nth(1)
+    figure.get_by_role("button", name="play", exact=True).click()
+    page.clock.run_for(600)
+    assert steps_of(figure) == 2
+    if touch == "the plot":
+        figure.locator("[role=group]").first.click(position={"x": 200, "y": 20})
+    elif touch == "a key on a point":
+        figure.get_by_role("slider", name="support point 1").press("ArrowUp")
+    elif touch == "the slider":
+        figure.get_by_role("slider", name="number of inner steps J").press("ArrowRight")
+    else:
+        figure.get_by_role("button", name="stop").click()
+    page.clock.run_for(3000)
+    assert steps_of(figure) == (3 if touch == "the slider" else 2)
+
+
+@pytest.mark.browser
+def test_who_asks_for_reduced_motion_takes_each_step_alone(page):
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    page.clock.install()
+    figure = page.locator(".metalib-sine").nth(1)
+    figure.get_by_role("button", name="next step").click()
+    page.clock.run_for(3000)
+    assert steps_of(figure) == 1
+
+
+@pytest.mark.browser
+def test_training_moves_the_start_can_be_paused_and_forgotten(page):
+    figure = page.locator(".metalib-sine").nth(1)
+    row, chart = figure.get_by_text("trained in this page"), figure.get_by_role("img", name="query error against")
+    iteration = "document.querySelectorAll('[data-widget=sine]')[1].sine.training.iteration"
+    assert not row.is_visible() and not chart.is_visible()
+    figure.get_by_role("button", name="train", exact=True).click()
+    page.wait_for_function(f"{iteration} >= 3")
+    assert row.is_visible() and chart.is_visible() and steps_of(figure) == 1
+    assert figure.get_by_label("step size alpha").input_value() == "0.03"
+    figure.get_by_role("button", name="pause").press("Enter")
+    paused, curve = page.evaluate(iteration), figure.locator(".curve").nth(3)
+    assert f"Meta-iteration {paused} of {sine.TRAINING['iterations']}" in figure.locator(".status").first.inner_text()
+    before = curve.get_attribute("d")
+    page.evaluate(SETTLED)
+    assert page.evaluate(iteration) == paused and curve.get_attribute("d") == before
+    figure.get_by_role("button", name="go on").click()
+    page.wait_for_function(f"{iteration} >= {paused + 3}")
+    figure.get_by_role("button", name="pause").click()
+    assert curve.get_attribute("d") != before
+    figure.get_by_role("button", name="reset the training").click()
+    assert page.evaluate(iteration) == 0 and not row.is_visible() and not chart.is_visible()
+    assert curve.get_attribute("d") == ""
+
+
+@pytest.mark.browser
+def test_after_the_training_one_step_is_enough(page):
+    """All meta-iterations but two without the animation, at once; then it ends, and offers to begin again."""
+    training, all_of_them = "document.querySelector('[data-widget=sine]').sine.training", sine.TRAINING["iterations"]
+    page.evaluate(f"() => {{ for (let i = 2; i < {all_of_them}; i++) {training}.step(); }}")
+    figure = page.locator(".metalib-sine").first
+    figure.get_by_role("button", name="train", exact=True).click()
+    again = figure.get_by_role("button", name="train again")
+    again.wait_for()
+    before, after = page.evaluate(f"[{training}.before, {training}.after]")
+    assert before > 0.9 * sine.floor() and after < sine.floor() / 4
+    said = f"Meta-iteration {all_of_them} of {all_of_them}. Error on new waves: {before:.2f} before the step"
+    assert figure.locator(".status").first.inner_text().startswith(said)
+    assert figure.locator("[role=status]").last.inner_text().startswith(said)  # what a screen reader says
+    again.click()
+    figure.get_by_role("button", name="pause").click()
+    assert page.evaluate(f"{training}.iteration") < all_of_them
+
+
 @pytest.mark.browser
 def test_new_tasks_lie_in_the_family_and_upside_down_leaves_it(page):
     figure = page.locator(".metalib-sine").first
@@ -212,6 +410,9 @@ def test_new_tasks_lie_in_the_family_and_upside_down_leaves_it(page):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_fits_a_phone_and_can_be_read(page, theme):
     page.set_viewport_size({"width": 390, "height": 900})
+    page.get_by_role("button", name="train", exact=True).first.click()
+    page.wait_for_function("document.querySelector('[data-widget=sine]').sine.training.iteration > 2")
+    page.get_by_role("button", name="pause").click()
     page.evaluate("""theme => { document.documentElement.dataset.theme = theme;
       document.body.style.cssText += theme === "dark" ? "background:#121212;color:#ddd" : ""; }""", theme)
     page.evaluate(SETTLED)
@@ -219,7 +420,7 @@ def test_it_fits_a_phone_and_can_be_read(page, theme):
     sizes = page.evaluate("""[...document.querySelectorAll(".metalib-sine svg text")].map(
         t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().d)""")  # whatever font is drawn at that size
     assert min(sizes) >= 11
-    colours = page.evaluate("""[...document.querySelectorAll(".metalib-sine .curve")].slice(0, 3).map(
+    colours = page.evaluate("""[...document.querySelectorAll(".metalib-sine .curve")].slice(0, 4).map(
         c => getComputedStyle(c).stroke)""")
     background = (255, 255, 255) if theme == "light" else (18, 18, 18)
     for colour in colours:

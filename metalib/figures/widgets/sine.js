@@ -1,75 +1,17 @@
-// Five support points of a sine wave, and three networks that adapt to them by gradient descent, in the page.
-// The arithmetic (sineMath) is compared with PyTorch's in tests/test_widget_sine.py.
-
-// A network 1 -> H -> H -> 1 with tanh, its parameters in one Float64Array in the order of the PyTorch module:
-// W1 (H), b1 (H), W2 (H, H) row by row, b2 (H), W3 (H), b3 (1).
-function sineMath(H) {
-  const B1 = H, W2 = 2 * H, B2 = W2 + H * H, W3 = B2 + H, B3 = W3 + H;
-
-  function decode(base64) { // little-endian float32
-    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-    const view = new DataView(bytes.buffer);
-    return Float64Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
-  }
-
-  function forward(w, x) {
-    const h1 = new Float64Array(H), h2 = new Float64Array(H);
-    for (let i = 0; i < H; i++) h1[i] = Math.tanh(w[i] * x + w[B1 + i]);
-    let y = w[B3];
-    for (let i = 0; i < H; i++) {
-      let z = w[B2 + i];
-      for (let j = 0; j < H; j++) z += w[W2 + i * H + j] * h1[j];
-      h2[i] = Math.tanh(z);
-      y += w[W3 + i] * h2[i];
-    }
-    return { h1, h2, y };
-  }
-
-  function gradient(w, xs, ys) { // of L_S = (1/K) sum_i (f(x_i) - y_i)^2, by backpropagation
-    const g = new Float64Array(w.length);
-    xs.forEach((x, k) => {
-      const { h1, h2, y } = forward(w, x);
-      const d = 2 * (y - ys[k]) / xs.length; // dL / df(x_k)
-      const d1 = new Float64Array(H);
-      g[B3] += d;
-      for (let i = 0; i < H; i++) {
-        g[W3 + i] += d * h2[i];
-        const d2 = d * w[W3 + i] * (1 - h2[i] * h2[i]); // tanh' = 1 - tanh^2
-        g[B2 + i] += d2;
-        for (let j = 0; j < H; j++) {
-          g[W2 + i * H + j] += d2 * h1[j];
-          d1[j] += d2 * w[W2 + i * H + j];
-        }
-      }
-      for (let j = 0; j < H; j++) {
-        const dz = d1[j] * (1 - h1[j] * h1[j]);
-        g[j] += dz * x;
-        g[B1 + j] += dz;
-      }
-    });
-    return g;
-  }
-
-  function adapt(theta, xs, ys, steps, lr) { // phi_J: J steps of phi <- phi - lr * gradient
-    const phi = Float64Array.from(theta);
-    for (let j = 0; j < steps; j++) gradient(phi, xs, ys).forEach((g, i) => { phi[i] -= lr * g; });
-    return phi;
-  }
-
-  return { decode, adapt, predict: (w, x) => forward(w, x).y };
-}
+// Five support points of a sine wave, and three networks that adapt to them by gradient descent, in the page; a fourth
+// can be meta-trained here. The arithmetic is in sine_network.js, the training in sine_training.js.
 
 function sine(root, data) {
-  const math = sineMath(data.hidden), nets = data.nets.map((n) => ({ ...n, theta: math.decode(n.weights), on: true }));
-  const X = 5, Y = 6, GRID = Array.from({ length: 121 }, (_, i) => -X + (2 * X * i) / 120);
-  let points = data.points.map(([x, y]) => ({ x, y })), steps = data.steps, alpha = data.alpha, seed = 1, told = false;
+  const network = sineNetwork(data.hidden), X = 5, Y = 6, MOST = 10; // J goes from 0 to MOST
+  const GRID = Array.from({ length: 121 }, (_, i) => -X + (2 * X * i) / 120), COARSE = GRID.filter((_, i) => i % 3 === 0);
+  const nets = data.nets.map((n) => ({ ...n, theta: network.decode(n.weights), on: true }));
+  const training = sineTraining(network, nets[0].theta, data.training); // begins at the random start
+  const trained = { name: "trained", label: "trained in this page", dash: "12 4 3 4", theta: training.theta, on: true };
+  nets.push(trained);
+  const present = (net) => net.on && (net !== trained || training.iteration > 0);
+  const random = sineRandom(1), still = matchMedia("(prefers-reduced-motion: reduce)");
+  let points = data.points.map(([x, y]) => ({ x, y })), steps = data.steps, alpha = data.alpha, told = false;
 
-  const random = () => { // mulberry32: the same tasks on every visit
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
   const clamp = (v, limit) => Math.max(-limit, Math.min(limit, v));
   const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
   const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
@@ -94,19 +36,23 @@ function sine(root, data) {
 
   const style = el("style");
   style.textContent = `
-    .metalib-sine { --c0: #5f5f5f; --c1: #b35c00; --c2: #0072b2; --page: #fff; max-width: 720px; line-height: 1.4; }
+    .metalib-sine { --c0: #5f5f5f; --c1: #b35c00; --c2: #0072b2; --c3: #a02c78; --page: #fff; position: relative; max-width: 720px; line-height: 1.4; }
     html[data-theme="dark"] .metalib-sine, body[data-jp-theme-light="false"] .metalib-sine
-      { --c0: #b8b8b8; --c1: #f0a83c; --c2: #62bdf2; --page: #121212; }
+      { --c0: #b8b8b8; --c1: #f0a83c; --c2: #62bdf2; --c3: #f09ad0; --page: #121212; }
     .metalib-sine svg { display: block; width: 100%; }
     .metalib-sine svg text { fill: currentColor; font-size: 12px; }
-    .metalib-sine .handle { cursor: grab; touch-action: none; }
+    .metalib-sine .handle { cursor: grab; touch-action: none; display: block; } /* Chromium ignores touch-action on an inline <g> */
     .metalib-sine .handle:focus { outline: none; }
     .metalib-sine .handle:focus .ring { stroke: var(--c2); }
     .metalib-sine .sine-controls { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: .4rem 0; }
     .metalib-sine button, .metalib-sine select { font: inherit; font-size: .9em; color: inherit; background: transparent;
       border: 1px solid currentColor; border-radius: 4px; padding: .3rem .7rem; min-height: 2.2rem; cursor: pointer; }
+    .metalib-sine [hidden] { display: none; }
+    .metalib-sine .sample { display: inline-block; width: 34px; height: 10px; margin: 0 6px; }
+    .metalib-sine .status { font-size: .9em; font-variant-numeric: tabular-nums; }
+    .metalib-sine .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
     .metalib-sine button:focus-visible, .metalib-sine input:focus-visible, .metalib-sine select:focus-visible { outline: 3px solid var(--c2); outline-offset: 2px; }
-    .metalib-sine input[type=range] { width: 12rem; max-width: 60vw; accent-color: var(--c2); vertical-align: middle; }
+    .metalib-sine input[type=range] { width: 12rem; max-width: 36vw; accent-color: var(--c2); vertical-align: middle; }
     .metalib-sine table { border-collapse: collapse; width: 100%; margin: .2rem 0; font-size: .9em; color: inherit; background: none; }
     .metalib-sine th, .metalib-sine td { padding: .15rem .6rem .15rem 0; text-align: left; font-weight: normal; border: 0; color: inherit; background: none; }
     .metalib-sine thead th { border-bottom: 1px solid currentColor; }
@@ -115,9 +61,11 @@ function sine(root, data) {
     .metalib-sine label { cursor: pointer; }`;
   const box = el("div", { class: "metalib-sine" }, style), plot = el("div"), where = el("div", { class: "where", style: "font-size:.9em", "aria-live": "polite" });
 
-  const slider = el("input", { type: "range", min: 0, max: 10, step: 1, value: steps, "aria-label": "number of inner steps J" });
+  const slider = el("input", { type: "range", min: 0, max: MOST, step: 1, value: steps, "aria-label": "number of inner steps J" });
   const shown = el("output", {}, String(steps));
-  slider.addEventListener("input", () => { steps = Number(slider.value); update(); });
+  const setting = (J, size) => { [steps, alpha, slider.value, rate.value] = [J, size, J, size]; update(); };
+  const walk = (J) => setting(J, alpha);
+  slider.addEventListener("input", () => walk(Number(slider.value)));
   const rate = el("select", { "aria-label": "step size alpha" }, ...data.rates.map((r) => el("option", r === alpha ? { value: r, selected: "" } : { value: r }, String(r))));
   rate.addEventListener("change", () => { alpha = Number(rate.value); update(); });
   const button = (label, act) => {
@@ -126,10 +74,10 @@ function sine(root, data) {
     return b;
   };
   const newTask = () => {
-    const A = 0.1 + 4.9 * random(), b = Math.PI * random();
+    const wave = sineWave(random);
     points = points.map((_, i) => { // one x in each fifth of the range, so that no two points coincide
       const x = -X + 2 * (i + 0.1 + 0.8 * random());
-      return { x, y: A * Math.sin(x + b) };
+      return { x, y: wave(x) };
     });
   };
   const turn = () => { points = points.map(({ x, y }) => ({ x, y: -y })); };
@@ -139,22 +87,80 @@ function sine(root, data) {
   });
   const again = () => { points = data.points.map(([x, y]) => ({ x, y })); };
 
+
+  // Play: one inner step after the other. Whoever asks for reduced motion takes each step by a press of the button.
+  let playing = 0;
+  const play = button("", () => {
+    if (still.matches) walk((steps + 1) % (MOST + 1));
+    else if (playing) stop();
+    else { playing = setInterval(advance, 600); if (steps === MOST) walk(0); else advance(); }
+    label();
+  });
+  const label = () => { play.textContent = still.matches ? "next step" : playing ? "stop" : "play"; };
+  function advance() {
+    walk(steps + 1);
+    if (steps === MOST) stop();
+  }
+  function stop() { clearInterval(playing); playing = 0; label(); }
+  const touched = (e) => { if (playing && !play.contains(e.target) && e.key !== "Tab") stop(); };
+  for (const kind of ["pointerdown", "keydown", "input"]) box.addEventListener(kind, touched, true);
+  still.addEventListener("change", stop);
+  label();
+
+  // Train: as many meta-iterations in each frame as fit, so that the page stays responsive.
+  let running = false, drawn = 0, next = 0;
+  const trace = sineTrace(svg, data.floor), heard = el("div", { class: "heard", role: "status" }), status = el("div", { class: "status" });
+  const train = button("", () => {
+    running = !running;
+    if (running && training.iteration >= data.training.iterations) restart();
+    if (running && training.iteration === 0) setting(data.training.steps, data.training.alpha); // what it is trained for
+    cancelAnimationFrame(next);
+    if (running) next = requestAnimationFrame(frame);
+    report();
+  });
+  const reset = button("reset the training", () => { running = false; restart(); report(); });
+  function restart() { training.reset(); trained.theta = training.theta; }
+  function frame(now) {
+    if (!running || !root.isConnected) return;
+    const end = performance.now() + 12;
+    do training.step(); while (performance.now() < end && training.iteration < data.training.iterations);
+    running = training.iteration < data.training.iterations;
+    if (!running) report();
+    else next = requestAnimationFrame(frame);
+    if (!running || now - drawn > (still.matches ? 2000 : 0)) { drawn = now; drawNet(trained); drawTraining(); }
+  }
+  function drawTraining() {
+    const { iteration, before, after } = training, begun = iteration > 0;
+    for (const node of [chart, reset, rows[nets.indexOf(trained)].row]) node.hidden = !begun;
+    status.textContent = !begun ? `the random start, for one step of α = ${data.training.alpha}` : `Meta-iteration ${iteration} of ${data.training.iterations}. Error on new waves: ` +
+      `${before.toFixed(2)} before the step, ${after.toFixed(2)} after it.`;
+    if (begun) trace.draw(training.trace, W);
+  }
+  function report() { // in words that a screen reader speaks, at the turns only
+    train.textContent = running ? "pause" : training.iteration === 0 ? "train" : training.iteration < data.training.iterations ? "go on" : "train again";
+    drawTraining();
+    heard.textContent = running ? "Training." : training.iteration ? status.textContent : "";
+  }
+  const key = (kind, words) => el("span", {}, trace.sample(kind), words);
+  const chart = el("div", {}, trace.node, el("div", { class: "sine-controls status" },
+    key("before", "before the step"), key("after", "after one step"), key("floor", "the average of all waves")));
+
   const rows = nets.map((net, i) => {
     const check = el("input", { type: "checkbox", checked: "" }), error = el("td", { class: "error" });
     check.addEventListener("change", () => { net.on = check.checked; update(); });
-    const line = svg("svg", { viewBox: "0 0 34 10", style: "display:inline-block;width:34px;height:10px;margin:0 6px", "aria-hidden": "true" },
+    const line = svg("svg", { viewBox: "0 0 34 10", class: "sample", "aria-hidden": "true" },
       svg("path", { d: "M1 5H33", stroke: `var(--c${i})`, "stroke-width": 3, "stroke-dasharray": net.dash }));
     return { error, row: el("tr", {}, el("th", { scope: "row" }, el("label", {}, check, line, net.label)), error) };
   });
   box.append(plot,
-    el("div", { class: "sine-controls" }, el("label", {}, "inner steps J ", slider, " ", shown),
-      el("label", {}, "step size α ", rate),
-      button("new task", newTask), button("upside down", turn), button("start again", again), tell),
+    el("div", { class: "sine-controls" }, play, el("label", {}, "inner steps J ", slider, " ", shown), el("label", {}, "step size α ", rate)),
+    el("div", { class: "sine-controls" }, train, reset, status), heard, chart,
+    el("div", { class: "sine-controls" }, button("new task", newTask), button("upside down", turn), button("start again", again), tell),
     where,
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "network"), el("th", { scope: "col" }, "error after J steps"))), el("tbody", {}, ...rows.map((r) => r.row))));
   root.replaceChildren(box);
 
-  let W, H, px, py, curves, faint, truth, handles;
+  let W, H, px, py, curves, ghosts, truth, handles;
   const L = 34, R = 8, T = 8, B = 34;
   function layout() { // in real pixels, so that text keeps its size on a phone
     W = Math.max(280, Math.min(720, box.clientWidth || 640));
@@ -173,9 +179,9 @@ function sine(root, data) {
     picture.append(svg("text", { x: L + (W - L - R) / 2, y: H - 3, "text-anchor": "middle" }, "input x (radians)"),
       svg("text", { x: 2, y: T + 12 }, "y"));
     truth = svg("path", { fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-dasharray": "2 4" });
-    faint = nets.map((_, i) => svg("path", { fill: "none", stroke: `var(--c${i})`, "stroke-width": 1.2, opacity: 0.45 }));
+    ghosts = nets.map(() => svg("g", { class: "ghosts" }));
     curves = nets.map((net, i) => svg("path", { class: "curve", fill: "none", stroke: `var(--c${i})`, "stroke-width": 2.6, "stroke-dasharray": net.dash }));
-    inner.append(...faint, truth, ...curves);
+    inner.append(...ghosts, truth, ...curves);
     picture.append(inner);
     handles = points.map((_, i) => handle(i, picture));
     picture.append(...handles);
@@ -187,6 +193,7 @@ function sine(root, data) {
       "aria-label": `support point ${i + 1} of ${points.length}` },
     svg("circle", { r: 20, fill: "transparent" }), svg("circle", { class: "ring", r: 11, fill: "none", stroke: "transparent", "stroke-width": 3 }),
     svg("circle", { r: 6.5, fill: "currentColor", stroke: "var(--page)", "stroke-width": 1.5 }));
+    node.addEventListener("touchstart", (e) => e.preventDefault(), { passive: false }); // where touch-action is not obeyed
     const move = (x, y) => { points[i] = { x: clamp(x, X), y: clamp(y, Y) }; update(); };
     node.addEventListener("pointerdown", (e) => { node.setPointerCapture(e.pointerId); node.focus(); e.preventDefault(); });
     node.addEventListener("pointermove", (e) => {
@@ -204,38 +211,61 @@ function sine(root, data) {
     return node;
   }
 
-  const path = (f) => "M" + GRID.map((x) => `${px(x).toFixed(1)} ${py(clamp(f(x), 4 * Y)).toFixed(1)}`).join("L");
+  const path = (ys, grid) => "M" + ys.map((y, k) => `${px(grid[k]).toFixed(1)} ${py(clamp(y, 4 * Y)).toFixed(1)}`).join("L");
+
+  function drawNet(net) { // its curve after J steps, and fainter those of every step before
+    const i = nets.indexOf(net), nearest = nearestSine(), xs = points.map((p) => p.x), ys = points.map((p) => p.y);
+    const phis = present(net) ? network.path(net.theta, xs, ys, steps, alpha) : [];
+    const draw = (phi, grid) => { // null: diverged
+      const curve = grid.map((x) => network.predict(phi, x));
+      return curve.every(Number.isFinite) ? curve : null;
+    };
+    const out = phis.length ? draw(phis[steps], GRID) : null;
+    const before = phis.slice(0, steps).map((phi) => draw(phi, COARSE)).filter(Boolean);
+    curves[i].setAttribute("d", out ? path(out, GRID) : "");
+    ghosts[i].replaceChildren(...before.map((curve, j) => svg("path", { d: path(curve, COARSE), fill: "none", stroke: `var(--c${i})`,
+      "stroke-width": 1.2, "stroke-dasharray": net.dash, opacity: j === 0 ? 0.5 : (0.15 + 0.25 * j / steps).toFixed(2) })));
+    const error = out && nearest ? GRID.reduce((sum, x, k) => sum + (out[k] - nearest.f(x)) ** 2, 0) / GRID.length : NaN;
+    rows[i].error.textContent = !told ? "?" : !present(net) ? "–" : !out ? "diverged" : !nearest ? "–" :
+      error < 1000 ? error.toFixed(2) : error.toExponential(1);
+  }
+
   function update() {
-    const xs = points.map((p) => p.x), ys = points.map((p) => p.y), nearest = nearestSine();
+    const nearest = nearestSine();
     handles.forEach((node, i) => {
-      node.setAttribute("transform", `translate(${L + px(xs[i])} ${T + py(ys[i])})`);
-      node.setAttribute("aria-valuenow", ys[i].toFixed(1));
-      node.setAttribute("aria-valuetext", `x ${xs[i].toFixed(1)}, y ${ys[i].toFixed(1)}`);
+      const { x, y } = points[i];
+      node.setAttribute("transform", `translate(${L + px(x)} ${T + py(y)})`);
+      node.setAttribute("aria-valuenow", y.toFixed(1));
+      node.setAttribute("aria-valuetext", `x ${x.toFixed(1)}, y ${y.toFixed(1)}`);
     });
-    truth.setAttribute("d", nearest ? path(nearest.f) : "");
-    nets.forEach((net, i) => {
-      const phi = math.adapt(net.theta, xs, ys, steps, alpha), out = GRID.map((x) => math.predict(phi, x));
-      const error = nearest ? GRID.reduce((sum, x, k) => sum + (out[k] - nearest.f(x)) ** 2, 0) / GRID.length : NaN;
-      const finite = out.every(Number.isFinite);
-      curves[i].setAttribute("d", net.on && finite ? "M" + GRID.map((x, k) => `${px(x).toFixed(1)} ${py(clamp(out[k], 4 * Y)).toFixed(1)}`).join("L") : "");
-      faint[i].setAttribute("d", net.on && steps ? path((x) => math.predict(net.theta, x)) : "");
-      rows[i].error.textContent = !told ? "?" : !finite ? "diverged" : !nearest ? "–" : error < 1000 ? error.toFixed(2) : error.toExponential(1);
-    });
+    truth.setAttribute("d", nearest ? path(GRID.map(nearest.f), GRID) : "");
+    nets.forEach(drawNet);
     shown.textContent = String(steps);
-    if (!nearest) { where.textContent = "Spread the points out: no single sine is nearest to them."; return; }
+    const here = place(nearest);
+    if (where.textContent !== here) where.textContent = here; // a change is read aloud
+  }
+
+  function place(nearest) { // where the points are in the family
+    if (!nearest) return "Spread the points out: no single sine is nearest to them.";
     const inside = nearest.A >= 0.1 && nearest.A <= 5 && nearest.b <= Math.PI + 1e-9;
-    where.textContent = `Dotted: the sine nearest to the points, A = ${nearest.A.toFixed(1)}, b = ${nearest.b.toFixed(1)}, ` +
+    return `Dotted: the sine nearest to the points, A = ${nearest.A.toFixed(1)}, b = ${nearest.b.toFixed(1)}, ` +
       (inside ? "one of the training tasks." : "outside the training tasks (A from 0.1 to 5, b from 0 to π).");
   }
 
   layout();
   update();
+  report();
   new ResizeObserver(() => {
     const width = Math.max(280, Math.min(720, box.clientWidth || 640));
-    if (width !== W && !handles.includes(document.activeElement)) { layout(); update(); }
+    if (width !== W && !handles.includes(document.activeElement)) { layout(); update(); drawTraining(); }
   }).observe(box);
-  root.sine = { adapt: (name, xs, ys, J) => { // for the test that compares this page with PyTorch
-    const net = nets.find((n) => n.name === name);
-    return Array.from(math.adapt(net.theta, xs, ys, J, alpha));
-  }, predict: (phi, xs) => xs.map((x) => math.predict(phi, x)) };
+  root.sine = { // for the tests that compare this page with PyTorch
+    adapt: (name, xs, ys, J) => Array.from(network.path(nets.find((n) => n.name === name).theta, xs, ys, J, alpha)[J]),
+    predict: (phi, xs) => xs.map((x) => network.predict(phi, x)),
+    metaGradient: (name, tasks, J, rate) => {
+      const { gradient, after } = sineMetaGradient(network, nets.find((n) => n.name === name).theta, tasks, J, rate);
+      return { gradient: Array.from(gradient), loss: after };
+    },
+    training,
+  };
 }

@@ -1,4 +1,4 @@
-"""Chapter 1's figure: five points of a sine wave, and three networks that adapt to them in the page."""
+"""Chapter 1's figure: five points of a sine wave, three networks that adapt to them, and one to meta-train."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ POINTS = [(x, round(3.4 * math.sin(x + 0.8), 2)) for x in (-4.2, -2.4, -0.6, 1.4
 RATES = (0.001, 0.003, 0.01, 0.03)
 LABELS = {"scratch": "random start", "joint": "pretrained", "maml": "meta-trained (MAML)"}
 DASHES = {"scratch": "2 3", "joint": "9 4", "maml": "none"}
+PARTS = ("sine_network.js", "sine_training.js", "sine_trace.js")
+# Meta-training in the page, from the random start: as in recipes/sine.py, but for one larger step, and short enough to
+# be watched.
+TRAINING = {"steps": 1, "alpha": 0.03, "shot": 5, "query": 10, "meta_batch": 10, "iterations": 600, "lr": 0.02,
+            "clip": 10.0, "seed": 0}
 
 
 def network() -> mlp:
@@ -62,8 +67,18 @@ def learners(inner_lr: float | None = None) -> dict[str, MAML]:
     return {name: MAML(decode(text), alpha, kept["steps"]) for name, text in kept["starts"].items()}
 
 
+def floor() -> float:
+    """The error of the average task, which no single function beats: E[(A sin(x + b) - E[A] (2 / pi) cos x)^2]."""
+    low, high = 0.1, 5.0  # Sinusoids: A ~ U(low, high), b ~ U(0, pi), x ~ U(-5, 5)
+    square = (high**3 - low**3) / (3 * (high - low))  # E[A^2]
+    cosine = 0.5 + math.sin(10) / 20  # E[cos^2 x]
+    return square / 2 - ((low + high) / 2 * 2 / math.pi) ** 2 * cosine
+
+
 def figure(steps: int = 0) -> Widget:
-    """Drag five support points, choose the number of inner steps, and watch three starts adapt. Errors are hidden.
+    """Drag five support points, choose the number of inner steps, watch three starts adapt; meta-train a fourth.
+
+    Errors are hidden until they are asked for.
 
     Args:
         steps: J at the beginning, 0 to 10.
@@ -71,11 +86,12 @@ def figure(steps: int = 0) -> Widget:
     kept = weights()
     nets = [{"name": name, "label": LABELS[name], "dash": DASHES[name], "weights": text}
             for name, text in kept["starts"].items()]
-    data = {"hidden": HIDDEN, "nets": nets, "points": POINTS, "steps": steps, "rates": RATES, "alpha": kept["alpha"]}
+    data = {"hidden": HIDDEN, "nets": nets, "points": POINTS, "steps": steps, "rates": RATES, "alpha": kept["alpha"],
+            "training": TRAINING, "floor": round(floor(), 4)}
     alt = ("Five points of a sine wave and three networks adapted to them by gradient descent: one with random "
            "weights, one pretrained on all tasks jointly and one meta-trained. The points, the number of steps and "
-           "the step size can be changed.")
-    return Widget("sine.js", data, alt=alt, png=_png(steps))
+           "the step size can be changed, and the random start can be meta-trained here.")
+    return Widget("sine.js", data, alt=alt, png=_png(steps), parts=PARTS)
 
 
 def _png(steps: int) -> bytes:

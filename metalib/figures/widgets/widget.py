@@ -20,15 +20,18 @@ class Widget:
         data: what the script needs; numbers, strings, lists, dicts.
         alt: what the figure shows, in a sentence.
         png: the stand-in picture.
+        parts: other files beside this one, which `script` calls.
     """
 
-    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes) -> None:
-        self.script, self.data, self.alt, self.png = script, data, alt, png
+    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes,
+                 parts: tuple[str, ...] = ()) -> None:
+        self.script, self.data, self.alt, self.png, self.parts = script, data, alt, png, parts
 
     def html(self) -> str:
         """The element, its data and its code."""
         name = self.script.removesuffix(".js")
-        code = (files("metalib.figures.widgets") / self.script).read_text(encoding="utf-8")
+        folder = files("metalib.figures.widgets")
+        code = "\n".join((folder / f).read_text(encoding="utf-8") for f in (*self.parts, self.script))
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
         alt = html.escape(self.alt)
         return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}"></div>\n'
