@@ -112,12 +112,13 @@ class Alphabet(Widget):
                 "size": SIZE, "side": SIDE, "pen": PEN, "fine": FINE, "small": SMALL, "samples": samples(),
                 "scores": list(scores), "title": title, "intro": intro}
         super().__init__("alphabet.js", data, png=self._paper(),
-                         alt="A pad to draw five signs of your own; a network in the page says which one you draw again")
+                         alt="Draw five signs of your own, draw one again, and a network in the page says which")
 
     def confidence(self, support: Sequence[Tensor], query: Tensor) -> Tensor:
         """What the page shows for one drawing of each sign (N images) and a new one: N probabilities."""
+        x, y = torch.stack(list(support))[:, None], torch.arange(len(support))  # (N, 1, H, W)
         with torch.no_grad():
-            phi = self.learner.adapt(Data(torch.stack(list(support))[:, None], torch.arange(len(support)), len(support)))
+            phi = self.learner.adapt(Data(x, y, len(support)))
             return self.learner.predict(phi, query[None, None])[0].softmax(0)
 
     def _paper(self) -> bytes:
