@@ -21,10 +21,11 @@ function alphabet(root, data) {
   const seen = make("canvas", {class: "ma-seen", width: SIZE, height: SIZE, role: "img",
     "aria-label": `the drawing as the network sees it, ${SIZE} by ${SIZE} pixels`});
   const live = make("p", {class: "ma-live", role: "status", "aria-live": "polite"});
-  const keep = button("", () => keepAs(target), {class: "ma-main"});
+  // Focus goes to and fro between these two, so that Enter alone fills an alphabet with samples.
+  const keep = button("", () => { if (keepAs(target)) sample.focus({preventScroll: true}); }, {class: "ma-main"});
   const undo = button("Undo stroke", () => { strokes.pop(); drawn(true); });
   const clear = button("Clear", () => { strokes = []; drawn(true); });
-  const sample = button("Draw a sample", () => { strokes = sampled(); drawn(true); });
+  const sample = button("Draw a sample", () => { strokes = sampled(); drawn(true); if (target !== null) keep.focus({preventScroll: true}); });
   const more = button("", () => { ways = ways === 5 ? 10 : 5; signs.length = Math.min(signs.length, ways); fill(); next(); });
   const again = button("Start over", begin);
   const grid = make("div", {class: "ma-signs", role: "group", "aria-label": "your signs"});
@@ -55,11 +56,12 @@ function alphabet(root, data) {
   }
 
   function keepAs(n) {
-    if (n === null || !strokes.length) return;
+    if (n === null || !strokes.length) return false;
     const image = math.raster(strokes);
     signs[n].shots.push({image, z: math.encode(image)});
     if (strokes.sample !== undefined) signs[n].sample = strokes.sample;
     next();
+    return true;
   }
 
   function press(n) {  // with a guess on the table: "it was this one"; else: draw this sign (once more)
