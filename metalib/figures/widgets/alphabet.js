@@ -66,10 +66,9 @@ function alphabet(root, data) {
 
   function press(n) {  // with a guess on the table: "it was this one"; else: draw this sign (once more)
     if (target === null && strokes.length) {
-      const p = guess(), best = p.indexOf(Math.max(...p));
+      const image = math.raster(strokes), p = guess(image), best = p.indexOf(Math.max(...p));
       tally.of++;
       tally.right += best === n;
-      const image = math.raster(strokes);
       signs[n].shots.push({image, z: math.encode(image)});
       next(`${best === n ? "Right ✓" : `Wrong ✗: it said ${best + 1}, you meant ${n + 1}`}. The drawing joins sign ${n + 1}, ` +
         `which now has ${signs[n].shots.length}.`);
@@ -81,7 +80,7 @@ function alphabet(root, data) {
     grid.children[n].focus({preventScroll: true});
   }
 
-  function guess() { return math.confidence(signs.map(sign => sign.shots.map(shot => shot.z)), math.encode(math.raster(strokes))); }
+  function guess(image) { return math.confidence(signs.map(sign => sign.shots.map(shot => shot.z)), math.encode(image)); }
 
   function drawn(done) {  // after every change of the pad; `done`: and say it, the pen is up
     waiting = false;
@@ -93,8 +92,9 @@ function alphabet(root, data) {
       if (stroke.length === 1) ink.lineTo(480 * stroke[0][0], 480 * stroke[0][1]);
       ink.stroke();
     }
-    paint(seen, strokes.length ? math.raster(strokes) : new Float32Array(SIZE * SIZE));
-    const p = target === null && strokes.length ? guess() : null;
+    const image = strokes.length ? math.raster(strokes) : new Float32Array(SIZE * SIZE);
+    const p = target === null && strokes.length ? guess(image) : null;
+    paint(seen, image);
     show(p);
     if (done) say(p);
   }
