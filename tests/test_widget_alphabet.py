@@ -311,7 +311,7 @@ def teach(page, draw, n=5):
 
 
 def shown(page):
-    return [float(t.replace("<", "").split()[0]) / 100 for t in page.locator(".ma-p").all_inner_texts()]
+    return [float(t.strip("<> ").split()[0]) / 100 for t in page.locator(".ma-p").all_inner_texts()]
 
 
 @pytest.mark.browser

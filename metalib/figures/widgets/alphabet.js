@@ -2,7 +2,7 @@ function alphabet(root, data) {
   "use strict";
   root.setAttribute("data-lm-suppress-shortcuts", "true");  // JupyterLab: the digits are ours
   const SIZE = data.size, math = network(data);
-  const names = n => `sign ${n + 1}`, percent = p => p < 0.005 ? "under 1 %" : `${(100 * p).toFixed(0)} %`;
+  const names = n => `sign ${n + 1}`, percent = p => p < 0.005 ? "under 1 %" : p > 0.995 ? "over 99 %" : `${(100 * p).toFixed(0)} %`;
   let signs, ways = 5, target, strokes, pen, told, random = 1, waiting = false;  // target: the sign to draw; null: guess
   const tally = {right: 0, of: 0};
 
@@ -113,7 +113,7 @@ function alphabet(root, data) {
       paint(canvas, k ? sign.shots[k - 1].image : new Float32Array(SIZE * SIZE));
       name.textContent = `${n + 1}${k > 1 ? ` ×${k}` : ""}${n === best ? " ✓" : ""}`;
       bar.firstChild.style.width = p ? `${100 * p[n]}%` : "0";
-      text.textContent = p ? percent(p[n]).replace("under", "<") : "\u00a0";
+      text.textContent = p ? percent(p[n]).replace("under", "<").replace("over", ">") : "\u00a0";
       slot.classList.toggle("ma-best", n === best);
       slot.classList.toggle("ma-target", n === target);
       slot.setAttribute("aria-label", `${names(n)}, ${k === 1 ? "1 drawing" : `${k} drawings`}` + (p ? `, ${percent(p[n])}: I meant this one`
