@@ -126,16 +126,16 @@ class Alphabet(Widget):
         signs = samples()
         support = [raster(strokes) for strokes in signs[:5]]
         again = raster([[(x + 9 * math.sin(y / 20), y + 0.15 * x) for x, y in stroke] for stroke in signs[2]])
-        figure, axes = plt.subplots(1, 7, figsize=(6.4, 1.6), layout="constrained", facecolor="white")
-        for axis in axes:
+        figure, axes = plt.subplots(2, 5, figsize=(3.4, 2.3), layout="constrained", facecolor="white")
+        for axis in axes.flat:
             axis.axis("off")
-        axes[0].imshow(again, cmap="gray_r", vmin=0, vmax=1)
-        axes[0].set_title("drawn again", fontsize=10)
-        axes[1].axvline(0.5, color="0.6", linewidth=1)
-        for n, (axis, image, p) in enumerate(zip(axes[2:], support, self.confidence(support, again).tolist())):
+        axes[0, 2].imshow(again, cmap="gray_r", vmin=0, vmax=1)
+        axes[0, 2].set_title("drawn again", fontsize=10)
+        for n, (axis, image, p) in enumerate(zip(axes[1], support, self.confidence(support, again).tolist())):
             axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             axis.set_title(f"sign {n + 1}", fontsize=10)
-            axis.text(0.5, -0.05, f"{100 * p:.0f} %", transform=axis.transAxes, ha="center", va="top", fontsize=10)
+            said = "< 1 %" if p < 0.005 else "> 99 %" if p > 0.995 else f"{100 * p:.0f} %"
+            axis.text(0.5, -0.05, said, transform=axis.transAxes, ha="center", va="top", fontsize=10)
         with io.BytesIO() as file:
             figure.savefig(file, format="png", dpi=150)
             plt.close(figure)
