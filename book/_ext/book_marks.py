@@ -20,6 +20,9 @@ TAG = re.compile(r"(<!--.*?-->|<(?:[^<>\"']|\"[^\"]*\"|'[^']*')*>)", re.S)
 NAME = re.compile(r"<(/?)([a-zA-Z][\w-]*)")
 UNSPOKEN = {"script", "style", "title", "textarea", "option"}
 ROLES = {' role="doc-biblioentry"': ' role="listitem"'}
+# Of a long signature: one argument a line, marked up as descriptions of nothing.
+ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
+EMPTY_HEADING = re.compile(r"<th( class=\"[^\"]*\")?>(<p>\s*</p>)?</th>")
 
 
 def open_fold(self, kind: str, label: str, **attributes) -> None:
@@ -62,6 +65,9 @@ def finish(html: str) -> str:
     """What no template or node of the stock pages lets one say."""
     for stock, ours in ROLES.items():
         html = html.replace(stock, ours)
+    html = EMPTY_HEADING.sub(r"<td\1></td>", html)
+    html = ARGUMENTS.sub(lambda found: f'<span class="sig-lines">\n{found[1]}</span>'.replace(
+        "<dd>", '<span class="sig-line">').replace("</dd>", "</span>"), html)
     return say_chinese(html)
 
 

@@ -27,7 +27,8 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function look(box) {
-    const wide = box.clientWidth > 0 && box.scrollWidth > box.clientWidth + 1;
+    const inner = box.querySelector(":scope > mjx-math")?.getBoundingClientRect().width ?? box.scrollWidth; // less a letter's slant
+    const wide = box.clientWidth > 0 && inner > box.clientWidth + 1;
     if (wide === box.classList.contains("scrolls")) return wide && shade(box);
     box.classList.toggle("scrolls", wide);
     if (wide) {
