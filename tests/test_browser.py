@@ -330,6 +330,36 @@ def test_hints_and_solutions_are_folded_in_the_book(browser, site):
     page.close()
 
 
+def test_a_printed_page_is_whole(site, tmp_path):
+    """Titles keep their numbers, hints and solutions are open, folded code is left out, long lines of code wrap."""
+    pypdf = pytest.importorskip("pypdf")
+    pytest.importorskip("playwright")
+    chromium = os.environ.get("METALIB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if not chromium:
+        missing("Chromium is not installed")
+    from tools.pdf import print_pdf
+
+    source = (site / f"book/{CHAPTERS[1].stem}.html").read_text(encoding="utf-8")
+    long, folded = "the_start = 0  # " + "a long line " * 20 + "and its end", "folded away = 1"
+    page = site / "book/printed.html"  # beside the others: its styles are found from there
+    try:
+        page.write_text(source.replace("</article>", f"<pre>{long}</pre><details class='fold fold-code'>"
+                                       f"<summary>Plumbing</summary><pre>{folded}</pre></details></article>"),
+                        encoding="utf-8")
+        print_pdf(page, tmp_path / "page.pdf", chromium)
+    finally:
+        page.unlink(missing_ok=True)
+    printed = pypdf.PdfReader(tmp_path / "page.pdf")
+    text = " ".join(" ".join(p.extract_text() for p in printed.pages).split())
+    assert "and its end" in text and "folded away" not in text and "Plumbing" not in text
+    assert re.search(r"\b1\.1\. ", text), "the sections have lost their numbers"
+    nb = exercises(read(CHAPTERS[1]))
+    assert text.count("Solution to Exercise") == len(nb) and text.count("Hint") >= len(nb)
+    opened = re.search(r"Solution to Exercise 1\.1 \([^)]*\) (.{20})", text)
+    assert opened and "Exercise" not in opened[1], "a solution is printed shut"
+    assert printed.outline and "Previous" not in text and "Click" not in text
+
+
 def test_a_chapter_s_notebook_can_be_downloaded(browser, site):
     page = browser.new_page()
     page.goto((site / f"book/{CHAPTERS[1].stem}.html").as_uri())
