@@ -41,6 +41,18 @@ def visit_solution(self, node):
     title.parent.remove(title)
 
 
+def visit_hint(self, node):
+    self.body.append('<details class="fold hint">\n')
+
+
+def visit_hint_title(self, node):
+    self.body.append("<summary>")
+
+
+def depart_hint_title(self, node):
+    self.body.append("</summary>\n")
+
+
 def close_fold(self, node):
     self.body.append("</details>\n")
 
@@ -82,8 +94,11 @@ def finish_pages(app, error):
 
 def take_over(app):
     from myst_nb.sphinx_ import HideCodeCellNode
+    from sphinx_design.dropdown import dropdown_main, dropdown_title
     from sphinx_exercise.nodes import solution_node
 
+    app.add_node(dropdown_main, override=True, html=(visit_hint, close_fold))
+    app.add_node(dropdown_title, override=True, html=(visit_hint_title, depart_hint_title))
     app.add_node(HideCodeCellNode, override=True, html=(visit_code, close_fold))
     app.add_node(solution_node, override=True, html=(visit_solution, close_fold),
                  singlehtml=(visit_solution, close_fold))
