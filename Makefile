@@ -1,4 +1,4 @@
-# make book | test | lab | notebooks | check | bench | records | clean        (README.md has the plain commands behind each)
+# make book | pdf | test | lab | notebooks | check | bench | records | clean        (README.md has the plain commands behind each)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -20,9 +20,10 @@ NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 PYTHONUTF8=1 $(FAST) $(CAP) $(BIN)/p
 # A user's own settings have no say in what is tested (conftest.py sees to the others).
 unexport PYTHONWARNINGS PYTHONOPTIMIZE
 
-.PHONY: help venv book test unit notebook-test check lab notebooks bench records clean
+.PHONY: help venv book pdf test unit notebook-test check lab notebooks bench records clean
 help:
 	@echo "make book        build the pages        (_build/html/index.html)"
+	@echo "make pdf         print the whole book to one PDF, linked from its first page   (needs Chromium)"
 	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
@@ -42,6 +43,9 @@ $(STAMP): pyproject.toml constraints.txt
 book: venv
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "Open _build/html/index.html (or: $(BIN)/python -m http.server --directory _build/html, then http://localhost:8000)"
+
+pdf: book
+	$(BIN)/python tools/pdf.py
 
 # Both halves run and both verdicts stand at the end; red if either is.
 test: venv

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import gzip
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.browser
 SITE = ROOT / "_build/html"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-WIDTHS, SCHEMES = (1400, 390), ("light", "dark")
+# (width, colour scheme, what axe looks for: everything, colours alone, nothing)
+VIEWS = [(1400, "light", "all"), (1024, "light", ""), (768, "light", ""), (390, "light", "all"), (390, "dark", ""),
+         (1400, "dark", "color-contrast")]
 # Another machine's fonts are wider. This is more than any of them: the spacing that WCAG 1.4.12 asks a page to bear.
 WIDER = "* { letter-spacing: .12em !important; word-spacing: .16em !important; }"
 
@@ -114,6 +117,12 @@ def pages(site: Path) -> list[str]:
 # The scripts have run and the browser has laid the page out.
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
+OPEN = """async () => {
+  if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+  document.querySelectorAll("article details").forEach(fold => (fold.open = true));
+}"""
+
+# What is wider than its column scrolls, and one sees it: a fade at the edge, reached by the keyboard, with a name.
 LOOK = """async () => {
   if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -122,7 +131,32 @@ LOOK = """async () => {
   const inBox = e => up(e) && (getComputedStyle(up(e)).overflowX !== "visible" || inBox(up(e)));
   const wide = root.scrollWidth > innerWidth ? [...document.querySelectorAll("article *")].filter(
     e => e.getBoundingClientRect().right > innerWidth + 1 && !inBox(e)).map(e => e.outerHTML.slice(0, 120)) : [];
+  const article = document.querySelector("article.bd-article"), wider = [], numbers = [];
+  const style = article && getComputedStyle(article);
+  const edge = article && article.getBoundingClientRect().right - parseFloat(style.paddingRight) + 1;
+  const shows = box => box.matches(".scrolls") && box.tabIndex === 0 && box.getAttribute("role") === "group"
+    && box.getAttribute("aria-label") && getComputedStyle(box).maskImage.includes("gradient");
+  for (const e of article ? article.querySelectorAll("*") : []) {
+    if (e.closest("mjx-math, mjx-assistive-mml, svg, .metalib-widget") || !e.checkVisibility()) continue;
+    const box = e.getBoundingClientRect(), math = e.matches("mjx-container") && e.firstElementChild;
+    const inside = math ? math.getBoundingClientRect().width : e.scrollWidth;
+    const hides = getComputedStyle(e).overflowX !== "visible" || math;
+    const say = what => wider.push(`${what}: ${e.outerHTML.slice(0, 120)}`);
+    if (hides && e.clientWidth > 0 && inside > e.clientWidth + 1 && !shows(e)) say("scrolls or is cut unseen");
+    const beyond = box.width ? Math.round(box.right - edge) : 0;
+    if (beyond > 0 && !e.parentElement.closest(".scrolls")) say(`${beyond} px beyond its column`);
+    if (math && e.matches(".scrolls") && math.getBoundingClientRect().bottom > box.bottom + 1) say("cut below");
+  }
+  for (const number of document.querySelectorAll(".eqno")) {
+    const a = number.getBoundingClientRect(), b = number.parentElement.querySelector("mjx-container");
+    if (b && a.left < b.getBoundingClientRect().right - 1) numbers.push(number.textContent);
+  }
+  const chinese = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), mute = [];
+  for (let node; (node = chinese.nextNode());)
+    if (/[\\u4e00-\\u9fff]/.test(node.data) && !node.parentElement.closest("[lang^=zh], script, style"))
+      mute.push(node.data.slice(0, 60));
   return {
+    wider: wider.slice(0, 5), numbersOverEquations: numbers, chineseThatDoesNotSaySo: mute,
     scroll: root.scrollWidth > innerWidth ? `${root.scrollWidth} px wide, e.g. ${wide[0]}` : "",
     noAlt: [...document.images].filter(i => !i.alt.trim() || i.alt.includes("_images/"))
       .map(i => i.outerHTML.slice(0, 160)),
@@ -131,6 +165,28 @@ LOOK = """async () => {
     rawMath: document.querySelectorAll(".math").length > 0 && document.querySelectorAll("mjx-container").length === 0,
   };
 }"""
+
+
+# An equation's glyphs hold no text, and the second token of a kind has the colours of the first. axe needs minutes for
+# all 20,000 of a page: it is shown each kind once.
+AXE = """async only => {
+  document.querySelectorAll("mjx-math").forEach(math => math.replaceChildren());
+  const tokens = [...document.querySelectorAll(":is(.highlight pre, .sig) span:not(:has(*))")];
+  const kinds = tokens.map(t => `${t.className} ${getComputedStyle(t.closest("pre, .sig")).backgroundColor}`);
+  tokens.forEach((token, i) => { if (kinds.indexOf(kinds[i]) < i) token.replaceWith(token.textContent); });
+  const found = await axe.run(document, {resultTypes: ["violations"], ...(only === "all" ? {} : {runOnly: [only]})});
+  return found.violations.map(v => `axe ${v.id}, ${v.nodes.length} times: ${v.nodes[0].html.slice(0, 160)} `
+    + v.nodes[0].failureSummary);
+}"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The rules of accessibility, as a script; it comes with a package."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    if package is None:
+        missing("axe-playwright-python is not installed")
+    return Path(package.submodule_search_locations[0], "axe.min.js").read_text(encoding="utf-8")
 
 
 def watch(page, base: str, problems: list[str]) -> None:
@@ -149,32 +205,56 @@ def watch(page, base: str, problems: list[str]) -> None:
     page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
 
 
-def test_every_page_is_quiet_offline_and_fits(browser, site, address):
-    """Each page is loaded once, then resized, switched to the other colour scheme and set in wider letters.
+def test_every_page_is_quiet_offline_fits_and_is_accessible(browser, site, address, axe):
+    """Each page is loaded once and its folds are opened; then it is resized, switched to the other colours, set in
+    wider letters, and asked by axe.
 
     Its size does not depend on where it comes from: from a file it is looked at once.
     """
-    views = list(product(WIDTHS, SCHEMES)) if address.startswith("http") else [(1400, "light")]
+    views = VIEWS if address.startswith("http") else [(1400, "light", "")]
     found, problems = {}, []
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     watch(page, address, problems)
     for name in pages(site):
         page.goto(f"{address}/{name}", wait_until="load")
         if name == "index.html":  # sends the reader on to the first page
             page.wait_for_url("**/book/intro.html")
-        for width, scheme in views:
+        page.evaluate(OPEN)
+        looked = {}
+        for width, scheme, _ in views:
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
-            problems += [f"{width} px, {scheme}: {fault}" for fault in faults(page.evaluate(LOOK), scheme)]
+            looked[width, scheme] = look(page, scheme)
         page.add_style_tag(content=WIDER)
-        problems += [f"{width} px, wider letters: {fault}" for fault in faults(page.evaluate(LOOK), scheme)]
+        page.set_viewport_size({"width": 390, "height": 900})
+        looked["wider letters", scheme] = look(page, scheme)
+        page.evaluate("document.head.lastElementChild.remove()")
+        if any(asked for *_, asked in views):
+            page.evaluate(axe)
+        for width, scheme, asked in views:
+            if asked:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme=scheme)
+                page.evaluate(SETTLED)
+                looked[width, scheme] += page.evaluate(AXE, asked)
+        problems += [f"{width}, {scheme}: {fault}" for (width, scheme), wrong in looked.items() for fault in wrong]
         if problems:
             found[name] = problems.copy()
             problems.clear()
     context.close()
     assert not found, json.dumps(found, indent=1)
     assert len(pages(site)) > len(CHAPTERS) + 4
+
+
+def look(page, scheme: str) -> list[str]:
+    """What is wrong with a page when it has settled: a slow machine gets to look again."""
+    for _ in range(20):
+        wrong = faults(page.evaluate(LOOK), scheme)
+        if not wrong:
+            break
+        page.wait_for_timeout(100)
+    return wrong
 
 
 def faults(look: dict, scheme: str) -> list[str]:
@@ -191,6 +271,49 @@ def test_every_page_names_its_icon(site):
             if not re.search(r'<link rel="(shortcut )?icon"', (site / name).read_text(encoding="utf-8"))] == []
 
 
+# What MathJax loads for every equation, and the fonts that a command asks for.
+MATHJAX = ["startup.js", "core.js", "input/tex.js", "output/chtml.js", "output/chtml/fonts/tex.js",
+           "a11y/assistive-mml.js"]
+FONTS = {"Main-Regular": "", "Math-Italic": "", "Size1-Regular": "", "Size2-Regular": "", "Size3-Regular": "",
+         "Size4-Regular": "", "Zero": "", "AMS-Regular": r"\\mathbb|\\square|\\blacksquare|\\[lg]tr?sim",
+         "Main-Bold": r"\\mathbf|\\boldsymbol|\\bf\b", "Math-BoldItalic": r"\\boldsymbol",
+         "Calligraphic-Regular": r"\\mathcal|\\cal\b", "Typewriter-Regular": r"\\(mathtt|texttt)",
+         "SansSerif-Regular": r"\\(mathsf|textsf)", "Fraktur-Regular": r"\\mathfrak", "Script-Regular": r"\\mathscr"}
+
+
+def weight(page: Path) -> tuple[int, int]:
+    """Bytes that a page brings over the line, compressed as a server does: without its own figures, and with them."""
+    text, static = page.read_text(encoding="utf-8"), SITE / "_static"
+    links = re.findall(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="([^":#?]+)', text)
+    files = {(page.parent / name).resolve() for name in links if not name.endswith(".html")}
+    files |= set((static / "vendor/fontawesome/webfonts").iterdir())
+    if (static / "mathjax/startup.js").resolve() in files:
+        fonts = [name for name, asked in FONTS.items() if re.search(asked, text)]
+        files |= {static / "mathjax" / name for name in MATHJAX}
+        files |= {static / f"mathjax/output/chtml/fonts/woff-v2/MathJax_{name}.woff" for name in fonts}
+    figures = {f for f in files if f.parent.name == "_images"}
+    assert not [f for f in files if not f.exists()], [f for f in files if not f.exists()]
+
+    def sent(path: Path) -> int:
+        return path.stat().st_size if path.suffix in (".woff", ".png") else len(gzip.compress(path.read_bytes(), 6))
+
+    own = sent(page) + sum(map(sent, files - figures))
+    return own, own + sum(map(sent, figures))
+
+
+def test_pages_are_light(site):
+    """A widget's picture, or a figure within the page's text, counts as the page."""
+    weights = {name: weight(site / name) for name in pages(site) if name != "index.html"}
+    heavy = {name: w for name, w in weights.items() if w[0] > 500_000 or w[1] > 1_500_000}
+    assert not heavy, f"bytes without and with figures: {heavy}"
+
+
+def test_only_pages_with_mathematics_load_mathjax(site):
+    for name in pages(site):
+        text = (site / name).read_text(encoding="utf-8")
+        assert ("mathjax/startup.js" in text) == bool(re.search(r'class="(amsmath )?math\b', text)), name
+
+
 def test_hints_and_solutions_are_folded_in_the_book(browser, site):
     page = browser.new_page()
     for chapter in CHAPTERS:
@@ -198,13 +321,43 @@ def test_hints_and_solutions_are_folded_in_the_book(browser, site):
         page.evaluate(SETTLED)
         n = len(exercises(read(chapter)))
         shown = page.evaluate("""() => [...document.querySelectorAll(".solution")].filter(
-            s => [...s.children].some(c => !c.matches("p.admonition-title, button, summary") && c.checkVisibility()
+            s => [...s.children].some(c => !c.matches("summary") && c.checkVisibility()
                  && c.getBoundingClientRect().height > 1)).length""")
-        folded = page.evaluate("document.querySelectorAll('details.sd-dropdown:not([open])').length")
+        folded = page.evaluate("document.querySelectorAll('details.hint:not([open])').length")
         solutions = page.evaluate("document.querySelectorAll('.solution').length")
         assert (solutions, shown) == (n, 0), f"{chapter.name}: {solutions} solutions, {shown} unfolded"
         assert folded >= n, f"{chapter.name}: {folded} folded hints for {n} exercises"
     page.close()
+
+
+def test_a_printed_page_is_whole(site, tmp_path):
+    """Titles keep their numbers, hints and solutions are open, folded code is left out, long lines of code wrap."""
+    pypdf = pytest.importorskip("pypdf")
+    pytest.importorskip("playwright")
+    chromium = os.environ.get("METALIB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if not chromium:
+        missing("Chromium is not installed")
+    from tools.pdf import print_pdf
+
+    source = (site / f"book/{CHAPTERS[1].stem}.html").read_text(encoding="utf-8")
+    long, folded = "the_start = 0  # " + "a long line " * 20 + "and its end", "folded away = 1"
+    page = site / "book/printed.html"  # beside the others: its styles are found from there
+    try:
+        page.write_text(source.replace("</article>", f"<pre>{long}</pre><details class='fold fold-code'>"
+                                       f"<summary>Plumbing</summary><pre>{folded}</pre></details></article>"),
+                        encoding="utf-8")
+        print_pdf(page, tmp_path / "page.pdf", chromium)
+    finally:
+        page.unlink(missing_ok=True)
+    printed = pypdf.PdfReader(tmp_path / "page.pdf")
+    text = " ".join(" ".join(p.extract_text() for p in printed.pages).split())
+    assert "and its end" in text and "folded away" not in text and "Plumbing" not in text
+    assert re.search(r"^1\. \w", text) and re.search(r"\b1\.1\. ", text), f"titles without numbers: {text[:80]}"
+    nb = exercises(read(CHAPTERS[1]))
+    assert text.count("Solution to Exercise") == len(nb) and text.count("Hint") >= len(nb)
+    opened = re.search(r"Solution to Exercise 1\.1 \([^)]*\) (.{20})", text)
+    assert opened and "Exercise" not in opened[1], "a solution is printed shut"
+    assert printed.outline and "Previous" not in text and "Click" not in text
 
 
 def test_a_chapter_s_notebook_can_be_downloaded(browser, site):

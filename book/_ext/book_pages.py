@@ -1,7 +1,7 @@
 """What the stock theme and autodoc need before the pages are quiet, small, offline and linked.
 
 * Thebe (live code from a CDN) is never used here, but its scripts are on every page and log an error: drop them.
-* MathJax comes whole (25 MB) from sphinx-mathjax-offline: keep what a page can ask for (TeX input, CHTML output).
+  So do the scripts of a second kind of fold (togglebutton): a fold is a <details> (book_marks.py).
 * Docstrings are written to be read in an editor: an indented block is an equation or code, `this` is code. Say so in
   reStructuredText before it is parsed.
 * The site's address leads to the first page by a redirect that has no icon: a browser that is slow to follow it asks
@@ -11,34 +11,20 @@
 """
 
 import re
-import shutil
 from html import escape as escape_html
 from pathlib import Path
 
-# Everything that tex-chtml.js may load while it runs, relative to _static/mathjax.
-MATHJAX_KEPT = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 SECTIONS = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$")
 COLUMNS = re.compile(r"\S {3,}\S")  # words set in columns: a table
 
 
-def drop_thebe(app, pagename, templatename, context, doctree):
+def drop_scripts(app, pagename, templatename, context, doctree):
     def wanted(file):
         settings = (getattr(file, "attributes", None) or {}).get("body") or ""
-        return "thebe" not in f"{getattr(file, 'filename', file)}{settings}".lower()
+        return not re.search("thebe|togglebutton", f"{getattr(file, 'filename', file)}{settings}".lower())
 
     for key in ("script_files", "css_files"):
         context[key] = [file for file in context.get(key, []) if wanted(file)]
-
-
-def prune_mathjax(app, error):
-    root = Path(app.outdir) / "_static" / "mathjax"
-    if error is not None or not root.is_dir():
-        return
-    kept = [root / name for name in MATHJAX_KEPT]
-    for path in sorted(root.rglob("*"), reverse=True):  # children before their folder
-        if any(path == k or k in path.parents or path in k.parents for k in kept):
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_front_door(app, error):
@@ -104,8 +90,7 @@ def link_public_name(app, env, node, contnode):
 
 
 def setup(app):
-    app.connect("html-page-context", drop_thebe, priority=900)
-    app.connect("build-finished", prune_mathjax, priority=900)  # after the extension that copies it
+    app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("build-finished", write_front_door, priority=100)  # before the table of contents writes its own
     app.connect("autodoc-process-docstring", read_docstring, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", keep_attribute, priority=900)  # after it

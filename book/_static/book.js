@@ -12,7 +12,51 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   document.querySelector(".bd-sidebar-primary")?.setAttribute("role", "navigation");
   document.querySelector(".bd-sidebar-primary")?.setAttribute("aria-label", "Chapters");
-  for (const box of document.querySelectorAll("pre, .pst-scrollable-table-container, div.math, .output.text_html")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0; // reachable with the keyboard, to be scrolled
-  }
 });
+
+// What is wider than its column scrolls in a box of its own, and the box shows it: it fades at the edge behind which there
+// is more (book.css), the keyboard reaches it, and it has a name.
+{
+  const BOXES = ".bd-article :is(pre, mjx-container, .pst-scrollable-table-container, .output.text_html)";
+  const kind = box => box.matches("mjx-container") ? "Equation" : box.matches(".cell_output *, .cell_output") ? "Output"
+    : box.matches("pre") ? "Code" : "Table";
+
+  function shade(box) { // at which edges there is more
+    box.classList.toggle("more-left", box.scrollLeft > 1);
+    box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  }
+
+  function look(box) {
+    const inner = box.querySelector(":scope > mjx-math")?.getBoundingClientRect().width ?? box.scrollWidth; // less a letter's slant
+    const wide = box.clientWidth > 0 && inner > box.clientWidth + 1;
+    if (wide === box.classList.contains("scrolls")) return wide && shade(box);
+    box.classList.toggle("scrolls", wide);
+    if (wide) {
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", `${kind(box)}, scrolls sideways`);
+      shade(box);
+    } else {
+      for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+      box.classList.remove("more-left", "more-right");
+    }
+  }
+
+  const sizes = new ResizeObserver(entries => entries.forEach(entry => look(entry.target)));
+  const watch = () => document.querySelectorAll(BOXES).forEach(box => sizes.observe(box));
+  document.addEventListener("DOMContentLoaded", () => {
+    watch();
+    window.MathJax?.startup?.promise?.then(watch);
+  });
+  document.addEventListener("scroll", event => event.target.classList?.contains("scrolls") && shade(event.target), true);
+}
+
+// On paper every hint and every solution is open; what the reader had folded is folded again afterwards.
+{
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll(".bd-article details:not([open], .fold-code)")];
+    opened.forEach(fold => (fold.open = true));
+  });
+  addEventListener("afterprint", () => opened.forEach(fold => (fold.open = false)));
+}
