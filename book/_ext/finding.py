@@ -4,6 +4,7 @@ import copy
 import re
 from collections import Counter
 from html import escape
+from pathlib import Path
 
 from docutils import nodes
 from numbering import number, plain, promises
@@ -15,6 +16,9 @@ from sphinx.transforms import SphinxTransform
 
 CHINESE = re.compile(r"[\u3400-\u9fff]+(?:-[\u3400-\u9fff]+)*")
 ABOUT = "An executable book on meta-learning, and metalib, the library it runs on: every number is a stored output."
+
+UNTITLED = {"genindex": "Index", "search": "Search", "py-modindex": "Modules"}
+VIEWPORT = re.compile(r'<meta[^>]*name="viewport"[^>]*>\s*')
 
 
 class ChineseTerms(SphinxTransform):
@@ -38,13 +42,17 @@ def describe(pagename, doctree):
     n = number(pagename)
     if n is not None:
         return f"Chapter {n}: afterwards you can {plain(promises()[n]['then'])}."
+    if pagename.endswith("/intro"):
+        return ABOUT
     paragraphs = [p.astext() for p in doctree.findall(nodes.paragraph)] if doctree else []
     text = " ".join(next((p for p in paragraphs if len(p) > 40), ABOUT).split())
     return text if len(text) <= 200 else text[:197].rsplit(" ", 1)[0] + " ..."
 
 
 def describe_page(app, pagename, templatename, context, doctree):
-    title = re.sub(r"<[^>]*>", "", str(context.get("title") or app.config.html_title)).strip()
+    title = re.sub(r"<[^>]*>", "", str(context.get("title") or UNTITLED.get(pagename, app.config.html_title))).strip()
+    if number(pagename) is not None:
+        context["pagetitle"] = title  # the heading on paper
     about = escape(" ".join(plain(describe(pagename, doctree)).split()))
     base = app.config.html_baseurl.rstrip("/")
     picture = f"{base}/_static/screenshot.png" if base else context["pathto"]("_static/screenshot.png", 1)
@@ -57,8 +65,17 @@ def describe_page(app, pagename, templatename, context, doctree):
     lines = [f'<meta name="description" content="{about}" />']
     lines += [f'<meta {"name" if key.startswith("twitter") else "property"}="{key}" content="{value}" />'
               for key, value in tags.items()]
-    stock = re.sub(r'<meta[^>]*name="viewport"[^>]*>\s*', "", context.get("metatags") or "")  # the theme writes one
-    context["metatags"] = stock + "\n" + "\n".join(lines) + "\n"
+    context["metatags"] = (context.get("metatags") or "") + "\n" + "\n".join(lines) + "\n"
+
+
+def one_viewport(app, error):
+    """Sphinx, docutils and the theme each write a viewport tag; the last one stays."""
+    if error is not None or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        tags = VIEWPORT.findall(text)
+        page.write_text(VIEWPORT.sub("", text, count=max(0, len(tags) - 1)), encoding="utf-8")
 
 
 class AuthorYear(BaseLabelStyle):
@@ -97,4 +114,5 @@ def setup(app):
     register_plugin("pybtex.style.formatting", "book", BookStyle)
     app.add_transform(ChineseTerms)
     app.connect("html-page-context", describe_page, priority=900)
+    app.connect("build-finished", one_viewport)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

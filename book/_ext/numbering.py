@@ -110,20 +110,7 @@ class ChapterNames(SphinxTransform):
                                      reftarget=target, refexplicit=True, refwarn=True)
 
 
-def number_search(app):
-    if not hasattr(app.builder, "index_page"):
-        return
-    feed = app.builder.index_page
-
-    def index_page(pagename, doctree, title):
-        n = number(pagename)
-        feed(pagename, doctree, title if n is None else f"{n}. {title}")
-
-    app.builder.index_page = index_page
-
-
 def setup(app):
     app.add_transform(ChapterNames)
-    app.connect("builder-inited", number_search)
     app.connect("env-get-updated", renumber, priority=900)  # after Sphinx has counted
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
