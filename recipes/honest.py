@@ -12,18 +12,14 @@ learning rate chosen on validation scripts, then once for each seed.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from cost import passes
 from record import Work, checkpoint, options
-from torch import Tensor
-from torch.func import vmap
 
 from metalib import (
     Classify,
     ClassImages,
-    Data,
     FewShot,
     Learner,
     PixelFloor,
@@ -36,24 +32,11 @@ from metalib import (
     meta_test,
     meta_train,
 )
+from metalib.judging.elsewhere import Alone
 
 LRS, CHANNELS = (1e-3, 3e-3, 1e-2), 16
 BATCH = passes(20 * 1, 20 * 5, steps=1, order=1)  # 120 images: ProtoNet's task is 20-way 1-shot with 5 queries
 NAMES = ("protonet", "pretrained")
-
-
-class Alone(Learner):
-    """Another learner that gets to see each query by itself: f_phi([x_q]), a batch of one."""
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__()
-        self.learner = learner
-
-    def adapt(self, support: Data) -> Any:
-        return self.learner.adapt(support)
-
-    def predict(self, phi: Any, x: Tensor) -> Tensor:
-        return vmap(lambda x_q: self.learner.predict(phi, x_q[None])[0])(x)  # (M, N)
 
 
 def main() -> None:
