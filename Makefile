@@ -24,7 +24,7 @@ unexport PYTHONWARNINGS PYTHONOPTIMIZE
 help:
 	@echo "make book        build the pages        (_build/html/index.html)"
 	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
-	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make lab         open your own copy of the chapters in JupyterLab   (my-book/; what you write there is kept)"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
 	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
 	@echo "make wheel       one file with the library, the exercises' checks and the records that chapters read   (dist/)"
@@ -61,8 +61,13 @@ notebook-test: venv
 check: venv
 	$(NBVAL) $(NB)
 
-lab: venv
-	cd book && $(abspath $(BIN))/jupyter lab
+# A copy of the reader's own. What the book changes comes into it, what the reader changes stays (tools/my_book.py).
+lab: venv _build/numbers.json
+	$(BIN)/python tools/my_book.py
+	cd my-book && $(abspath $(BIN))/jupyter lab
+
+_build/numbers.json: $(wildcard book/*.ipynb book/*.md book/*.bib) _toc.yml _config.yml
+	@$(MAKE) --no-print-directory book
 
 notebooks: venv
 	METALIB_QUIET=1 OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
