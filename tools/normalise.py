@@ -22,8 +22,8 @@ FIRST = {
     "metadata": {"mystnb": {"code_prompt_hide": "Fold it", "code_prompt_show": "Find metalib and the records"},
                  "tags": ["hide-input"]},
     "outputs": [],
-    "source": ['try:\n',
-               '    import metalib.judging.records  # and with it the checks of the exercises\n',
+    "source": ["try:  # find metalib, the exercises' checks and the records\n",
+               '    import metalib.judging.records\n',
                'except ImportError as e:\n',
                '    raise ImportError("metalib is not here. In the book\'s source: `make wheel`, then "\n',
                '                      "`python -m pip install dist/metalib-*.whl`") from e'],
@@ -40,6 +40,7 @@ def normalised(nb: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] == "code":
             fold(cell["metadata"])
     number_ids(cells)
+    nb["metadata"]["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     return nb | {"cells": cells, "nbformat": 4, "nbformat_minor": 5}
 
 

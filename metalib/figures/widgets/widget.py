@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-COLOURS = 32  # of the picture inside the element, which is a third of the size then
+COLOURS = 128  # of the picture inside the element, which is a third of the size then
 
 
 def light(png: bytes) -> bytes:
