@@ -76,17 +76,22 @@ def reads(nb: nbformat.NotebookNode) -> set[str]:
 
 
 def slice_of(cells: list[nbformat.NotebookNode], wanted: list[bool]) -> list[str]:
-    """The sources of the wanted cells and of the earlier cells that define what those use."""
+    """The sources of the wanted cells, of earlier cells that define what those use, and the imports of the others."""
     needed, kept = set(), []
     for cell, want in zip(reversed(cells), reversed(wanted), strict=True):
-        names = [n for n in ast.walk(parse(cell.source)) if isinstance(n, ast.Name)]
-        stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-        for node in parse(cell.source).body:
+        stored, used, imports = set(), set(), []
+        for node in ast.walk(parse(cell.source)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 stored.add(node.name)
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                stored |= {(a.asname or a.name).split(".")[0] for a in node.names}
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                imports.append(ast.unparse(node))
+            elif isinstance(node, ast.arg):
+                stored.add(node.arg)
+            elif isinstance(node, ast.Name):
+                (stored if isinstance(node.ctx, ast.Store) else used).add(node.id)
         if want or stored & needed:
-            needed |= {n.id for n in names if isinstance(n.ctx, ast.Load)}
+            needed = needed - stored | used - stored
             kept.append(cell.source)
+        elif imports:
+            kept.append("\n".join(imports))
     return kept[::-1]
