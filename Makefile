@@ -1,4 +1,4 @@
-# make book | pdf | test | lab | notebooks | check | bench | records | clean        (README.md has the plain commands behind each)
+# make book | pdf | test | lab | notebooks | check | wheel | bench | records | clean        (README.md has the plain commands behind each)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -20,14 +20,15 @@ NBVAL  := METALIB_QUIET=1 OMP_NUM_THREADS=1 PYTHONUTF8=1 $(FAST) $(CAP) $(BIN)/p
 # A user's own settings have no say in what is tested (conftest.py sees to the others).
 unexport PYTHONWARNINGS PYTHONOPTIMIZE
 
-.PHONY: help venv book pdf test unit notebook-test check lab notebooks bench records clean
+.PHONY: help venv book pdf test unit notebook-test check lab notebooks wheel bench records clean
 help:
 	@echo "make book        build the pages        (_build/html/index.html)"
 	@echo "make pdf         print the whole book to one PDF, linked from its first page   (needs Chromium)"
 	@echo "make test        unit tests, then every notebook run again and compared with its stored outputs"
-	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make lab         open your own copy of the chapters in JupyterLab   (my-book/; what you write there is kept)"
 	@echo "make notebooks   run the notebooks in place and normalise them   (NB=book/one.ipynb for one)"
 	@echo "make check       compare notebooks with their stored outputs     (NB=book/one.ipynb for one)"
+	@echo "make wheel       one file with the library, the exercises' checks and the records that chapters read   (dist/)"
 	@echo "make bench       metalib beside higher, TorchOpt, learn2learn and plain PyTorch (about 11 minutes; BENCH=--force for the committed record)"
 	@echo "make records     run the recipes whose records are older than a commit   (SINCE=abc1234; without it: continue)"
 	@echo "make clean       remove what was built (not .venv)"
@@ -64,13 +65,25 @@ notebook-test: venv
 check: venv
 	$(NBVAL) $(NB)
 
-lab: venv
-	cd book && $(abspath $(BIN))/jupyter lab
+# A copy of the reader's own. What the book changes comes into it, what the reader changes stays (tools/my_book.py).
+lab: venv _build/numbers.json
+	$(BIN)/python tools/my_book.py
+	cd my-book && $(abspath $(BIN))/jupyter lab
+
+_build/numbers.json: $(wildcard book/*.ipynb book/*.md book/*.bib) _toc.yml _config.yml
+	@$(MAKE) --no-print-directory book
 
 notebooks: venv
 	METALIB_QUIET=1 OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 $(NB)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 		--extra-keys "metadata.language_info cell.metadata.execution" $(NB)
+	$(BIN)/python tools/normalise.py $(NB)
+
+# Without what an earlier build left behind: setuptools would pack it again.
+wheel: venv
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls -l dist/*.whl
 
 # learn2learn 0.2.0 was published with C files that Python 3.11 no longer compiles: Cython writes them again. It imports
 # gym, requests and scipy; the rest of what it asks for is left out. Where it cannot be built, the benchmark says so.
@@ -87,6 +100,6 @@ records: venv
 	$(BIN)/python tools/records.py $(if $(SINCE),--since $(SINCE)) $(if $(ONLY),--only $(ONLY))
 
 clean:
-	rm -rf _build build *.egg-info .pytest_cache .ruff_cache
+	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ from metalib.judging.overlap import shared_episodes  # isort: skip
 from metalib.judging.certify import Certificate, certify_gradient  # isort: skip
 from metalib.training.checkpoint import load, save  # isort: skip
 from metalib.judging.published import check  # isort: skip
+from metalib.judging.records import checkpoint, record, records  # isort: skip
 from metalib.functional import seeded  # isort: skip
 from metalib.figures import plot  # isort: skip
 from metalib.figures.show import show  # isort: skip
@@ -35,5 +36,6 @@ __all__ = [
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "compare", "audit", "Audit", "shared_episodes",
-    "certify_gradient", "Certificate", "save", "load", "check", "seeded", "show", "table", "plot",
+    "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",
+    "seeded", "show", "table", "plot",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
+from html import escape
 from time import monotonic
 
 import torch.distributed as dist
@@ -48,6 +50,25 @@ class LogLines:
         self.close()
 
 
+class Line(tqdm):
+    """A bar as one line of HTML, for a live notebook without ipywidgets: when it is done, nothing of it is left.
+
+    On stderr, where tqdm writes, a notebook keeps the blanks that a bar was wiped with: a red stripe in the page.
+    """
+
+    handle = None
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the line, in place of the last one; an empty one in the end."""
+        from IPython.display import HTML, display
+
+        line = HTML(f"<pre>{escape(text)}</pre>" if (text := str(self) if msg is None else msg) else "")
+        if self.handle is None:
+            self.handle = display(line, display_id=True)
+        else:
+            self.handle.update(line)
+
+
 def say(text: str) -> None:
     """A line on stderr, where progress would show: what somebody who watches should know."""
     if not _quiet():
@@ -72,7 +93,9 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm | LogLines:
     quiet = _quiet()
     if not quiet and not notebook and not sys.stderr.isatty():
         return LogLines(total, what, initial)
-    bar = tqdm  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns where it is not)
+    bar, file = tqdm, None  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns without)
     if notebook and not quiet and importlib.util.find_spec("ipywidgets"):
         from tqdm.notebook import tqdm as bar
-    return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2)
+    elif notebook and not quiet:
+        bar, file = Line, io.StringIO()  # which takes what tqdm writes besides
+    return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2, file=file)

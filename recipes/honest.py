@@ -13,18 +13,14 @@ better there. Then once for each seed.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from cost import passes
 from record import Work, checkpoint, options
-from torch import Tensor
-from torch.func import vmap
 
 from metalib import (
     Classify,
     ClassImages,
-    Data,
     FewShot,
     Learner,
     PixelFloor,
@@ -37,25 +33,12 @@ from metalib import (
     meta_test,
     meta_train,
 )
+from metalib.judging.elsewhere import Alone
 
 LRS, CHANNELS = (1e-3, 3e-3, 1e-2), 16
 WAYS = (20, 10, 5)  # of ProtoNet's training tasks, 1-shot with 5 queries: 120, 60, 30 images, and Pretrained's batches
 IMAGES = {way: passes(way, way * 5, steps=1, order=1) for way in WAYS}
 NAMES = ("protonet", "pretrained")
-
-
-class Alone(Learner):
-    """Another learner that gets to see each query by itself: f_phi([x_q]), a batch of one."""
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__()
-        self.learner = learner
-
-    def adapt(self, support: Data) -> Any:
-        return self.learner.adapt(support)
-
-    def predict(self, phi: Any, x: Tensor) -> Tensor:
-        return vmap(lambda x_q: self.learner.predict(phi, x_q[None])[0])(x)  # (M, N)
 
 
 def main() -> None:

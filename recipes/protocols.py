@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from honest import Alone
 from record import Work, checkpoint, options
 from torch import Tensor
 
 from metalib import ClassImages, Data, FewShot, Learner, Score, glyphs, load, meta_test, omniglot, seeded
+from metalib.judging.elsewhere import Alone
 
 STEPS = {"protonet-5w1s": None, "pretrained-5w1s": None, "maml-5w1s": 3}  # inner steps at test time
 

@@ -73,3 +73,22 @@ def test_a_long_evaluation_speaks(clock, capsys, monkeypatch):
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["meta-test: 64/70",
                                                                                      "meta-test: 70/70"]
     assert isinstance(progress(1, "x"), LogLines)
+
+
+def test_a_live_notebook_s_line_is_empty_in_the_end_and_nothing_is_on_stderr(monkeypatch, capsys):
+    import IPython
+    import IPython.display
+
+    shown = []
+    handle = type("Handle", (), {"update": lambda self, line: shown.append(line.data)})()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: type("Shell", (), {"kernel": True})())
+    monkeypatch.setattr(IPython.display, "display", lambda line, display_id: shown.append(line.data) or handle)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # without ipywidgets
+    monkeypatch.delenv("METALIB_QUIET", raising=False)
+    with progress(3, "a < b") as bar:
+        bar.delay = 0  # tqdm waits two seconds before it shows anything
+        for _ in range(3):
+            bar.update()
+            bar.refresh()
+    assert "a &lt; b" in shown[0] and "3/3" in shown[-2], shown
+    assert shown[-1] == "" and capsys.readouterr().err == ""

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 from importlib.resources import files
 from typing import Any
+
+from PIL import Image
+
+COLOURS = 128  # of the picture inside the element, which is a third of the size then
+
+
+def light(png: bytes) -> bytes:
+    """The picture with a palette of COLOURS colours."""
+    file = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(file, "png", optimize=True)
+    return file.getvalue()
 
 
 class Widget:
@@ -13,7 +28,8 @@ class Widget:
 
     The page needs no network, no kernel and no widget manager. `script` is a file beside this one that defines
     `function NAME(root, data) {...}` and fills the element `root`; NAME is the file's stem. Where HTML is not shown
-    (print, GitHub, a terminal) the picture `png` stands in.
+    (GitHub, a terminal) the picture `png` stands in. Where it is shown and scripts do not run (a notebook that is not
+    trusted, a page without JavaScript) the same picture stands inside the element: the script takes its place.
 
     Args:
         script: file name, for example "sine.js".
@@ -28,14 +44,18 @@ class Widget:
         self.script, self.data, self.alt, self.png, self.parts = script, data, alt, png, parts
 
     def html(self) -> str:
-        """The element, its data and its code."""
+        """The element with its picture, its data and its code."""
         name = self.script.removesuffix(".js")
         folder = files("metalib.figures.widgets")
         code = "\n".join((folder / f).read_text(encoding="utf-8") for f in (*self.parts, self.script))
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
         alt = html.escape(self.alt)
-        return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}"></div>\n'
-                f"<script>\n(() => {{\nconst root = document.currentScript.previousElementSibling;\n{code}\n"
+        picture = base64.b64encode(light(self.png)).decode()
+        return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}">'
+                f'<img alt="{alt}" style="max-width: 100%; background: #fff" '
+                f'src="data:image/png;base64,{picture}"></div>\n'
+                f"<script>\n(() => {{\nconst root = document.currentScript.previousElementSibling;\n"
+                f"root.replaceChildren();\n{code}\n"
                 f"{name}(root, {data});\n}})();\n</script>")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
