@@ -53,6 +53,7 @@ def describe_page(app, pagename, templatename, context, doctree):
     title = re.sub(r"<[^>]*>", "", str(context.get("title") or UNTITLED.get(pagename, app.config.html_title))).strip()
     if number(pagename) is not None:
         context["pagetitle"] = title  # the heading on paper
+    title = title.replace("\"", "&quot;")  # already HTML, about to stand in an attribute
     about = escape(" ".join(plain(describe(pagename, doctree)).split()))
     base = app.config.html_baseurl.rstrip("/")
     picture = f"{base}/_static/screenshot.png" if base else context["pathto"]("_static/screenshot.png", 1)
