@@ -53,12 +53,14 @@ def describe_page(app, pagename, templatename, context, doctree):
     title = re.sub(r"<[^>]*>", "", str(context.get("title") or UNTITLED.get(pagename, app.config.html_title))).strip()
     if number(pagename) is not None:
         context["pagetitle"] = title  # the heading on paper
+    title = title.replace("\"", "&quot;")  # already HTML, about to stand in an attribute
     about = escape(" ".join(plain(describe(pagename, doctree)).split()))
     base = app.config.html_baseurl.rstrip("/")
     picture = f"{base}/_static/screenshot.png" if base else context["pathto"]("_static/screenshot.png", 1)
     tags = {"og:title": title, "og:description": about, "og:site_name": escape(app.config.html_title),
             "og:type": "website" if pagename == app.config.root_doc else "article", "og:image": picture,
-            "og:image:alt": "A page of the book", "twitter:card": "summary_large_image", "twitter:title": title,
+            "og:image:alt": "The first page: round 1 of the game",
+            "twitter:card": "summary_large_image", "twitter:title": title,
             "twitter:description": about, "twitter:image": picture}
     if base:
         tags["og:url"] = f"{base}/{app.builder.get_target_uri(pagename)}"
