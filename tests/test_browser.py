@@ -330,13 +330,9 @@ def test_hints_and_solutions_are_folded_in_the_book(browser, site):
     page.close()
 
 
-def test_a_printed_page_is_whole(site, tmp_path):
+def test_a_printed_page_is_whole(browser, site, tmp_path):
     """Titles keep their numbers, hints and solutions are open, folded code is left out, long lines of code wrap."""
     pypdf = pytest.importorskip("pypdf")
-    pytest.importorskip("playwright")
-    chromium = os.environ.get("METALIB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if not chromium:
-        missing("Chromium is not installed")
     from tools.pdf import print_pdf
 
     source = (site / f"book/{CHAPTERS[1].stem}.html").read_text(encoding="utf-8")
@@ -346,7 +342,7 @@ def test_a_printed_page_is_whole(site, tmp_path):
         page.write_text(source.replace("</article>", f"<pre>{long}</pre><details class='fold fold-code'>"
                                        f"<summary>Plumbing</summary><pre>{folded}</pre></details></article>"),
                         encoding="utf-8")
-        print_pdf(page, tmp_path / "page.pdf", chromium)
+        print_pdf(page, tmp_path / "page.pdf", browser)
     finally:
         page.unlink(missing_ok=True)
     printed = pypdf.PdfReader(tmp_path / "page.pdf")

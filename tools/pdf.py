@@ -55,8 +55,13 @@ def chapter(stem: str, stems: list[str]) -> Tag:
 
 
 def join() -> str:
-    whole = BeautifulSoup((SITE / f"book/{START}.html").read_text(encoding="utf-8"), "html.parser")
-    stems = order(whole)
+    """All pages in one, under the head of one that loads MathJax."""
+    def read(stem: str) -> str:
+        return (SITE / f"book/{stem}.html").read_text(encoding="utf-8")
+
+    stems = order(BeautifulSoup(read(START), "html.parser"))
+    head = next((stem for stem in stems if "mathjax/startup.js" in read(stem)), START)
+    whole = BeautifulSoup(read(head), "html.parser")
     chapters = [chapter(stem, stems) for stem in stems]
     whole.body.clear()
     for text in chapters:
@@ -92,19 +97,17 @@ def name_headings(file: Path, headings: list[str]) -> None:
         book.write(file)
 
 
-def print_pdf(path: Path, to: Path, chromium: str) -> None:
+def print_pdf(path: Path, to: Path, browser) -> None:
     """One page, on A4, with an outline and page numbers; its folds are open."""
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(color_scheme="light")
-        page.set_default_timeout(0)
-        page.goto(path.as_uri(), wait_until="load")
-        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
-        page.pdf(path=to, format="A4", outline=True, tagged=True, display_header_footer=True, header_template="<i></i>",
-                 footer_template=FOOTER, print_background=True,
-                 margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"})
-        headings = page.evaluate(HEADINGS)
-        browser.close()
+    page = browser.new_page(color_scheme="light")
+    page.set_default_timeout(0)
+    page.goto(path.as_uri(), wait_until="load")
+    page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
+    page.pdf(path=to, format="A4", outline=True, tagged=True, display_header_footer=True, header_template="<i></i>",
+             footer_template=FOOTER, print_background=True,
+             margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"})
+    headings = page.evaluate(HEADINGS)
+    page.close()
     name_headings(to, headings)
 
 
@@ -125,7 +128,10 @@ def main() -> None:
     joined = SITE / "book/joined.html"  # beside the pages: their pictures and styles are found from there
     try:
         joined.write_text(join(), encoding="utf-8")
-        print_pdf(joined, SITE / NAME, chromium)
+        with sync_playwright() as p:
+            browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            print_pdf(joined, SITE / NAME, browser)
+            browser.close()
     finally:
         joined.unlink(missing_ok=True)
     link(SITE / f"book/{START}.html")

@@ -16,6 +16,8 @@ PARTS = ["input/tex", "output/chtml", "a11y/assistive-mml"]  # startup.js loads 
 MATHJAX_KEPT = ("startup.js", "core.js", "input/tex.js", "input/tex/extensions", "output/chtml.js",
                 "output/chtml/fonts/tex.js", "output/chtml/fonts/woff-v2", "a11y/assistive-mml.js")
 ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
+MATH = re.compile(r'class="(amsmath )?math\b')
+MATH_SCRIPTS = re.compile(r"\s*<script>window\.MathJax.*</script>|\s*<script [^>]*mathjax/startup\.js[^>]*></script>")
 ICON_RULE = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"(?:\\[0-9a-f]+|.)"\}')
 FONT_FILE = re.compile(r'url\(([^)]*/fa-(\w+)-\d+)\.woff2\) format\("woff2"\),url\([^)]*\) format\("truetype"\)')
 GLYPH = re.compile(r"\\([ef][0-9a-f]{3})\b")
@@ -26,12 +28,13 @@ def load_parts(app, config):
     config.mathjax3_config = {**config.mathjax3_config, "loader": {"load": PARTS}}
 
 
-def trim_icons(static: Path, pages: list[Path]) -> None:
+def trim_pages(static: Path, pages: list[Path]) -> None:
     shown = set()
     for page in pages:
         text = page.read_text(encoding="utf-8")
         shown |= set(re.findall(r"\bfa-[\w-]+", text))
-        page.write_text(ICON_SCRIPT.sub("", text), encoding="utf-8")
+        text = ICON_SCRIPT.sub("", text)
+        page.write_text(text if MATH.search(text) else MATH_SCRIPTS.sub("", text), encoding="utf-8")
     scripts = [p for p in static.rglob("*.js") if p.name != "fontawesome.js" and "mathjax" not in p.parts]
     shown |= {name for script in scripts for name in re.findall(r"\bfa-[\w-]+", script.read_text(encoding="utf-8"))}
 
@@ -66,7 +69,7 @@ def trim(app, error):
     if error is not None or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
-    trim_icons(static, [p for p in Path(app.outdir).rglob("*.html") if static not in p.parents])
+    trim_pages(static, [p for p in Path(app.outdir).rglob("*.html") if static not in p.parents])
     prune_mathjax(static / "mathjax")
     for unused in [*(static / "scripts").glob("fontawesome.js*"), *static.rglob("*.map")]:
         unused.unlink(missing_ok=True)
