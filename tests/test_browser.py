@@ -137,7 +137,8 @@ LOOK = """async () => {
   const shows = box => box.matches(".scrolls") && box.tabIndex === 0 && box.getAttribute("role") === "group"
     && box.getAttribute("aria-label") && getComputedStyle(box).maskImage.includes("gradient");
   for (const e of article ? article.querySelectorAll("*") : []) {
-    if (e.closest("mjx-math, mjx-assistive-mml, svg, .metalib-widget") || !e.checkVisibility()) continue;
+    if (e.closest("mjx-math, mjx-assistive-mml, svg, .metalib-widget, .visually-hidden")) continue;
+    if (!e.checkVisibility()) continue;
     const box = e.getBoundingClientRect(), math = e.matches("mjx-container") && e.firstElementChild;
     const inside = math ? math.getBoundingClientRect().width : e.scrollWidth;
     const hides = getComputedStyle(e).overflowX !== "visible" || math;

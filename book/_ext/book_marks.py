@@ -24,6 +24,9 @@ ROLES = {' role="doc-biblioentry"': ' role="listitem"'}
 ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
 EMPTY_HEADING = re.compile(r"<th( class=\"[^\"]*\")?>(<p>\s*</p>)?</th>")
 
+# A heading of a table that is a formula and nothing else holds no text for axe: it gets its source as hidden text.
+FORMULA_HEADING = re.compile(r'(<th[^>]*><p>)(<span class="math[^>]*>\\\((.*?)\\\)</span></p></th>)')
+
 
 def open_fold(self, kind: str, label: str, **attributes) -> None:
     names = "".join(f' {name}="{escape(value)}"' for name, value in attributes.items())
@@ -77,6 +80,7 @@ def finish(html: str) -> str:
     """What no template or node of the stock pages lets one say."""
     for stock, ours in ROLES.items():
         html = html.replace(stock, ours)
+    html = FORMULA_HEADING.sub(r'\1<span class="visually-hidden">\3</span>\2', html)
     html = EMPTY_HEADING.sub(r"<td\1></td>", html)
     html = ARGUMENTS.sub(lambda found: f'<span class="sig-lines">\n{found[1]}</span>'.replace(
         "<dd>", '<span class="sig-line">').replace("</dd>", "</span>"), html)
