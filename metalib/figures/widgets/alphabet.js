@@ -113,7 +113,7 @@ function alphabet(root, data) {
       paint(canvas, k ? sign.shots[k - 1].image : new Float32Array(SIZE * SIZE));
       name.textContent = `${n + 1}${k > 1 ? ` ×${k}` : ""}${n === best ? " ✓" : ""}`;
       bar.firstChild.style.width = p ? `${100 * p[n]}%` : "0";
-      text.textContent = p ? percent(p[n]).replace("under", "<").replace("over", ">") : "\u00a0";
+      text.textContent = p ? percent(p[n]).replace("under ", "<").replace("over ", ">") : "\u00a0";
       slot.classList.toggle("ma-best", n === best);
       slot.classList.toggle("ma-target", n === target);
       slot.setAttribute("aria-label", `${names(n)}, ${k === 1 ? "1 drawing" : `${k} drawings`}` + (p ? `, ${percent(p[n])}: I meant this one`
