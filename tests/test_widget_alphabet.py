@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -99,6 +100,7 @@ def test_confidence_is_the_softmax_of_protonet_s_logits(widget):
 def test_the_html_is_the_same_every_time_and_asks_for_nothing(widget, learner):
     html = widget.html()
     assert html == Alphabet(learner, scores=["It was tested."], intro="Five signs.").html()
+    html = re.sub('src="data:image/png;base64,[^"]*', "", html)  # but for its own picture
     assert "src=" not in html and "http" not in html.replace("http://www.w3.org/2000/svg", "")
 
 

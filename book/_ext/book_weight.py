@@ -57,6 +57,14 @@ def trim_pages(static: Path, pages: list[Path]) -> None:
         font.with_suffix(".woff2").unlink()
 
 
+def join_sheets(static: Path) -> None:
+    """The theme's sheet holds what it imports: one request less, and whoever reads the sheets need not find it."""
+    theme = static / "styles/theme.css"
+    basic = (static / "basic.css").read_text(encoding="utf-8").replace("url(", "url(../")
+    css = theme.read_text(encoding="utf-8").replace('@import "../basic.css";', basic)
+    theme.write_text(css, encoding="utf-8")
+
+
 def prune_mathjax(root: Path) -> None:
     kept = [root / name for name in MATHJAX_KEPT]
     for path in sorted(root.rglob("*"), reverse=True):  # children before their folder
@@ -70,6 +78,7 @@ def trim(app, error):
         return
     static = Path(app.outdir) / "_static"
     trim_pages(static, [p for p in Path(app.outdir).rglob("*.html") if static not in p.parents])
+    join_sheets(static)
     prune_mathjax(static / "mathjax")
     for unused in [*(static / "scripts").glob("fontawesome.js*"), *static.rglob("*.map")]:
         unused.unlink(missing_ok=True)
