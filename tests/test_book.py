@@ -35,6 +35,26 @@ def test_every_chapter_is_in_the_table_of_contents():
     assert [f for f in listed if re.match(r"book/\d\d_", f)] == [f"book/{p.stem}" for p in CHAPTERS]
 
 
+def minutes(nb: nbformat.NotebookNode) -> float:
+    """To read a page: 200 words a minute and ten shown lines of code; exercises and display mathematics apart."""
+    words = lines = 0
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            apart = r"^(:{3,})\{(?:exercise|dropdown|solution)\}.*?^\1\s*$|\$\$.*?\$\$"
+            prose = re.sub(apart, "", cell.source, flags=re.M | re.S)
+            words += len(prose.split())
+        elif not tags(cell) & {"hide-input", "hide-cell"}:
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+    return words / 200 + lines / 10
+
+
+@pytest.mark.parametrize("path", [*CHAPTERS, ROOT / "book/refresher.ipynb"], ids=lambda p: p.stem)
+def test_the_header_is_honest_about_the_time(path):
+    nb = read(path)
+    said = int(re.search(r"(?i)takes:?\*\*:? (\d+) minutes to read", nb.cells[0].source)[1])
+    assert abs(said / minutes(nb) - 1) <= 0.2, f"the header says {said} minutes, the rule {minutes(nb):.0f}"
+
+
 def shows(cell: nbformat.NotebookNode) -> bool:
     """Whether the cell certainly displays something when it runs."""
     body = parse(cell.source).body
