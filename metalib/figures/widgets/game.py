@@ -69,6 +69,8 @@ class Game(Widget):
         ValueError: not one shot, or a player with another number of picks.
     """
 
+    colours = 4  # ink on paper
+
     def __init__(self, rounds: Episode, rivals: Mapping[str, Tensor], *, scores: Mapping[str, str] | None = None,
                  scores_head: str = "many episodes", names: Sequence[str] = (), title: str = "Which one is it?",
                  intro: str = "") -> None:

@@ -11,14 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-COLOURS = 128  # of the picture inside the element, which is a third of the size then
 
-
-def light(png: bytes) -> bytes:
-    """The picture with a palette of COLOURS colours."""
+def light(png: bytes, colours: int) -> bytes:
+    """The picture with a palette of so many colours: a third of the size, or less."""
     file = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     picture.save(file, "png", optimize=True)
     return file.getvalue()
 
@@ -39,6 +37,8 @@ class Widget:
         parts: other files beside this one, which `script` calls.
     """
 
+    colours = 128  # of the picture inside the element
+
     def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes,
                  parts: tuple[str, ...] = ()) -> None:
         self.script, self.data, self.alt, self.png, self.parts = script, data, alt, png, parts
@@ -50,7 +50,7 @@ class Widget:
         code = "\n".join((folder / f).read_text(encoding="utf-8") for f in (*self.parts, self.script))
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
         alt = html.escape(self.alt)
-        picture = base64.b64encode(light(self.png)).decode()
+        picture = base64.b64encode(light(self.png, self.colours)).decode()
         return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}">'
                 f'<img alt="{alt}" style="max-width: 100%; background: #fff" '
                 f'src="data:image/png;base64,{picture}"></div>\n'
