@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/curves.py --force    # replaces what is there; --resume runs/curves continues
 
-Needs no network; about ten CPU-minutes. Writes results/curves.json, for chapter 3. The networks are small and
+Needs no network; about five CPU-minutes. Writes results/curves.json, for chapter 3. The networks are small and
 have no batch norm, two layers of 64 units (MAML's with a head), so that all the runs fit. They are trained for 5-way
 1-shot, every run on as many image passes as every other (cost.py), one task or one batch at a time. A seed draws the
 training classes and the weights; the networks of all seeds meet the same test tasks.

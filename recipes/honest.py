@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/honest.py --force    # replaces what is there; --resume runs/honest continues
 
-Needs no network; about eight CPU-minutes. Writes results/honest.json (per-task scores) and
+Needs no network; about six CPU-minutes. Writes results/honest.json (per-task scores) and
 results/checkpoints/honest-*.pt, which chapter 3 reads.
 
 ProtoNet and Pretrained train at equal compute, on as many images forward and backward. Each chooses its learning rate

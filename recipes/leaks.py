@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/leaks.py --force    # replaces what is there; --resume runs/leaks continues
 
-Needs no network; about three CPU-minutes. Writes results/leaks.json. All tasks are 5-way 1-shot on glyphs(), all
+Needs no network; about two CPU-minutes. Writes results/leaks.json. All tasks are 5-way 1-shot on glyphs(), all
 networks ProtoNets with 784-64-64 units as in the chapter, trained on 300 meta-iterations of 8 tasks; nothing is tuned.
 
     unseen     One exam on a random half of every test script's classes, drawings 10-19. Training: drawings 0-9 of those

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/letters.py --force    # replaces what is there; --resume runs/letters continues
 
-Needs no network; about ten CPU-minutes. Writes results/letters.json. ProtoNets as in recipes/play.py (its rate and its
+Needs no network; about 14 CPU-minutes. Writes results/letters.json. ProtoNets as in recipes/play.py (its rate and its
 450 tasks, chosen there on validation scripts), with three seeds each and other training tasks:
 
     game             the nine training scripts, as the network of the game

@@ -4,7 +4,7 @@
     python recipes/levers.py cures --force      # waves: what is proposed against divergence
     python recipes/levers.py letters --force    # glyphs: the levers of MAML++, and the head alone
 
-Each replaces results/levers-PART.json (without --force: refuses to; --resume FILE continues); one to four CPU-minutes.
+Each replaces results/levers-PART.json (without --force: refuses to; --resume FILE continues); two to six CPU-minutes.
 Compute is counted in image passes by the formula of cost.py. Rates and steps are chosen on validation scripts, rivals'
 rates in glyphs-sensitivity-rates.json, at the same number of passes and of trials.
 """
