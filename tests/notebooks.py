@@ -12,6 +12,9 @@ EXERCISE = re.compile(r"^(:{3,}|`{3,})\{exercise\}[ ]*(.*)\n:label:[ ]*(\S+)\n((
 SOLUTION = r"^(:{3,}|`{3,})\{solution\}[ ]*%s[ ]*\n:class: dropdown[ ]*\n((?:.*\n)*?)\1[ ]*$"
 RECORDED = {"metalib.record": "{}.json", "metalib.records": "{}.json", "metalib.checkpoint": "checkpoints/{}.pt"}
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+DIVES = sorted((ROOT / "book").glob("[0-9][0-9][a-z]_*.ipynb"))  # a deep dive stands under its chapter
+PAGES = [*sorted([*CHAPTERS, *DIVES], key=lambda p: (p.stem[:2], p.stem[2] != "_", p.stem)),
+         ROOT / "book/refresher.ipynb"]
 
 
 @dataclass(frozen=True)

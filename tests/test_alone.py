@@ -15,13 +15,13 @@ import pytest
 
 import metalib
 from conftest import ROOT
-from notebooks import CHAPTERS, code_cells, parse, read, reads, slice_of
+from notebooks import CHAPTERS, PAGES, code_cells, parse, read, reads, slice_of
 from patience import PATIENCE
 
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 MEGABYTES = 30  # of a wheel
 ALONE = ("00", "02", "04")  # the chapters that are run without the checkout
-chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+chapters = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 
 
 # ---------------------------------------------------------------- where the records are
@@ -58,7 +58,7 @@ def wanted() -> set[str]:
     if committed.returncode:
         pytest.skip("not a git checkout: which records are committed is unknown")
     names, found = [name.removeprefix("results/") for name in committed.stdout.splitlines()], set()
-    for pattern in set().union(*(reads(read(path)) for path in CHAPTERS)):
+    for pattern in set().union(*(reads(read(path)) for path in PAGES)):
         matching = set(fnmatch.filter(names, pattern))
         assert matching, f"a chapter reads results/{pattern}, and nothing of that name is committed"
         found |= matching
@@ -147,7 +147,7 @@ def test_a_notebook_is_normalised(path):
 
 
 def test_the_first_code_cell_is_the_same_everywhere_short_and_folded():
-    first = [code_cells(read(path))[0] for path in CHAPTERS]
+    first = [code_cells(read(path))[0] for path in PAGES]
     assert {json.dumps(cell, sort_keys=True) for cell in first} == {json.dumps(first[0], sort_keys=True)}
     assert len(first[0].source.splitlines()) <= 5 and first[0].metadata["jupyter"] == {"source_hidden": True}
     assert first[0].metadata["tags"] == ["hide-input"] and "records" in first[0].metadata["mystnb"]["code_prompt_show"]

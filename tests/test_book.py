@@ -13,16 +13,17 @@ import pytest
 import yaml
 
 import metalib
-from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read, tags
+from notebooks import CHAPTERS, PAGES, ROOT, code_cells, exercises, parse, read, tags
 from patience import PATIENCE
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-SHOWING = {"print", "check", "display", "metalib.check", "metalib.show", "plt.show", "show"}
+SHOWING = {"print", "display", "metalib.show", "plt.show", "show"}
 IGNORING = re.compile(r"#\s*(NBVAL|PYTEST_VALIDATE)_|^%%capture", re.M)
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
          f"--nbval-cell-timeout={PATIENCE}", f"--nbval-kernel-startup-timeout={PATIENCE}",
          "--nbval-sanitize-with", str(ROOT / "tests/sanitize.cfg"), "--rootdir"]
 chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+pages = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 
 
 def test_the_book_has_its_first_part():
@@ -31,12 +32,12 @@ def test_the_book_has_its_first_part():
 
 def test_every_chapter_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    listed = [c["file"] for part in toc["parts"] for c in part["chapters"]]
-    assert [f for f in listed if re.match(r"book/\d\d_", f)] == [f"book/{p.stem}" for p in CHAPTERS]
+    listed = [p["file"] for part in toc["parts"] for c in part["chapters"] for p in (c, *c.get("sections", []))]
+    assert [f for f in listed if re.match(r"book/(\d\d|refresher)", f)] == [f"book/{p.stem}" for p in PAGES]
 
 
-def minutes(nb: nbformat.NotebookNode) -> float:
-    """To read a page: 200 words a minute and ten shown lines of code; exercises and display mathematics apart."""
+def length(nb: nbformat.NotebookNode) -> tuple[int, int]:
+    """(words, shown lines of code) of a page; exercises, display mathematics and folded cells apart."""
     words = lines = 0
     for cell in nb.cells:
         if cell.cell_type == "markdown":
@@ -45,14 +46,33 @@ def minutes(nb: nbformat.NotebookNode) -> float:
             words += len(prose.split())
         elif not tags(cell) & {"hide-input", "hide-cell"}:
             lines += sum(bool(line.strip()) for line in cell.source.splitlines())
-    return words / 200 + lines / 10
+    return words, lines
 
 
-@pytest.mark.parametrize("path", [*CHAPTERS, ROOT / "book/refresher.ipynb"], ids=lambda p: p.stem)
+@pages
+def test_a_page_is_no_longer_than_one_sitting(path):
+    words, lines = length(read(path))
+    assert words <= 3000 and lines <= 250, f"{words} words and {lines} shown lines of code: move a part to a deep dive"
+
+
+@pages
+def test_code_and_outputs_fit_the_page(path):
+    """88 columns; what is wider is a table (`metalib.table`), whose HTML the page lays out."""
+    wide = []
+    for cell in code_cells(read(path)):
+        texts = [cell.source, *(o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs
+                                if "text/html" not in o.get("data", {}))]
+        wide += [line for text in texts for line in text.splitlines() if len(line) > 88]
+    assert not wide, f"{len(wide)} lines of more than 88 columns: {wide[:3]}"
+
+
+@pages
 def test_the_header_is_honest_about_the_time(path):
-    nb = read(path)
+    """200 words a minute, and ten shown lines of code."""
+    words, lines = length(nb := read(path))
+    minutes = words / 200 + lines / 10
     said = int(re.search(r"(?i)takes:?\*\*:? (\d+) minutes to read", nb.cells[0].source)[1])
-    assert abs(said / minutes(nb) - 1) <= 0.2, f"the header says {said} minutes, the rule {minutes(nb):.0f}"
+    assert abs(said / minutes - 1) <= 0.2, f"the header says {said} minutes, the rule {minutes:.0f}"
 
 
 def shows(cell: nbformat.NotebookNode) -> bool:
@@ -98,19 +118,19 @@ def publication_faults(nb: nbformat.NotebookNode) -> list[str]:
     return faults
 
 
-@chapters
+@pages
 def test_a_chapter_stores_all_its_outputs_and_ignores_none(path):
     assert publication_faults(read(path)) == []
 
 
-@chapters
+@pages
 def test_a_code_cell_fits_on_a_screen(path):
     long = {i: n for i, c in enumerate(read(path).cells)
             if c.cell_type == "code" and (n := len(c.source.splitlines())) > 25}
     assert not long, f"cells of more than 25 lines: {long}"
 
 
-@chapters
+@pages
 def test_a_chapter_redefines_no_public_name_of_metalib(path):
     public = set(metalib.__all__)
     for cell in code_cells(read(path)):
@@ -119,7 +139,7 @@ def test_a_chapter_redefines_no_public_name_of_metalib(path):
                 assert node.name not in public, f"{node.name} is metalib's: import it"
 
 
-@chapters
+@pages
 def test_a_chapter_has_one_title_and_sections(path):
     text = "\n".join(re.sub(r"^(`{3,}).*?^\1", "", c.source, flags=re.M | re.S)
                      for c in read(path).cells if c.cell_type == "markdown")
@@ -138,7 +158,7 @@ def test_a_chapter_ends_with_exercises_that_have_hints_and_solutions(path):
         assert e.solution and len(e.solution.split()) >= 8, f"{e.label}: no full solution"
 
 
-@chapters
+@pages
 def test_labels_carry_the_chapter_s_number(path):
     assert all(e.label.startswith(f"ex-{path.stem[:2]}-") for e in exercises(read(path)))
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from conftest import ROOT
-from notebooks import CHAPTERS
+from notebooks import PAGES
 
 SPEC = importlib.util.spec_from_file_location("my_book", ROOT / "tools/my_book.py")
 my_book = importlib.util.module_from_spec(SPEC)
@@ -127,7 +127,7 @@ def test_a_copy_is_made_changed_and_brought_up_to_date_and_a_second_time_changes
     assert [c.source for c in nb.cells] == ["look", "1 + 2"] and "cell b: you and the book both changed it" in said
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_nothing_of_the_book_s_own_notation_is_left_in_a_copy_once_the_book_is_built(path):
     built = ROOT / "_build/numbers.json"
     if not built.exists():

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from metalib import Score, table
+from metalib import Score, check, table
 
 ROWS = [["ProtoNet", "98.2 +- 0.2 %", -1.5], ["a < b & c", "<0.1", 12], ["none", None, ""]]
 
@@ -40,3 +40,11 @@ def test_a_row_that_does_not_fit_is_named(rows):
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="rows is empty"):
         table([], ["x"])
+
+
+def test_a_checked_number_is_a_number_with_a_mark():
+    number = check(0.9512, published=0.95, tol=0.01)
+    made = table([["x", number], ["y", f"{100 * number:.1f} +- 2 (checked)"]], ["", "accuracy"])
+    assert number == 0.95 and "  0.95 (checked)" in str(made) and "95.0 +- 2 (checked)" in str(made)
+    html = made._repr_html_()
+    assert html.count("✓</span>") == 2 and "(checked)" not in html and "95.0 ± 2 <span" in html

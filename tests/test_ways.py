@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from notebooks import CHAPTERS, ROOT, read
+from notebooks import CHAPTERS, PAGES, ROOT, read
 from test_browser import SETTLED, browser, site  # noqa: F401 (fixtures)
 
 sys.path.insert(0, str(ROOT / "book/_ext"))
 numbering = pytest.importorskip("numbering", reason="sphinx is not installed")
 
 NUMBERS = {int(p.stem[:2]): p for p in CHAPTERS}
-TEXTS = {p.name: "\n\n".join(c.source for c in read(p).cells if c.cell_type == "markdown") for p in CHAPTERS}
+TEXTS = {p.name: "\n\n".join(c.source for c in read(p).cells if c.cell_type == "markdown") for p in PAGES}
 TEXTS |= {p.name: p.read_text(encoding="utf-8") for p in sorted((ROOT / "book").glob("*.md"))}
 LINK = re.compile(r"\[([^\]\[]*)\]\((\d\d)_\w+\.ipynb[^)]*\)")
 texts = pytest.mark.parametrize("name", TEXTS)

@@ -141,7 +141,7 @@ def main() -> None:
     if not args.numbers.exists():
         sys.exit(f"{args.numbers} is missing: `make book` writes it")
     numbers = json.loads(args.numbers.read_text(encoding="utf-8"))
-    for chapter in sorted(args.book.glob("[0-9][0-9]_*.ipynb")):
+    for chapter in sorted(args.book.glob("*.ipynb")):
         update(chapter, args.copy, numbers.get(chapter.stem, {}))
     shutil.copytree(args.book / "_static", args.copy / "_static", dirs_exist_ok=True)
 

@@ -22,8 +22,8 @@ NOT_PROSE = (nodes.reference, addnodes.pending_xref, nodes.literal, nodes.litera
 
 
 def number(docname: str) -> int | None:
-    """4 for book/04_mathematics_of_maml; None for a page that is no chapter."""
-    found = re.fullmatch(r"(?:.*/)?(\d\d)_[^/]*", docname)
+    """4 for book/04_mathematics_of_maml and its deep dive book/04a_name; None for a page of no chapter."""
+    found = re.fullmatch(r"(?:.*/)?(\d\d)[a-z]?_[^/]*", docname)
     return int(found[1]) if found else None
 
 

@@ -30,12 +30,18 @@ class Table:
             scope = ' scope="col"' if tag == "th" else ""
             return "<tr>" + "".join(
                 f"<{tag}{scope}{' class=number' if self.numeric(i) else ''}>"
-                f"{html.escape(cell).replace('+-', '±')}</{tag}>" for i, cell in enumerate(cells)) + "</tr>"
+                f"{marked(cell)}</{tag}>" for i, cell in enumerate(cells)) + "</tr>"
 
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         body = "\n".join(line(row, "td") for row in self.rows)
         return (f'<table class="metalib-table">{caption}\n<thead>{line(self.head, "th")}</thead>\n'
                 f"<tbody>\n{body}\n</tbody></table>")
+
+
+def marked(cell: str) -> str:
+    """A cell as HTML: "+-" is ±, and the "(checked)" of `metalib.check` a tick."""
+    tick = '<span class="checked" title="measured again when this page was checked">✓</span>'
+    return html.escape(cell).replace("+-", "±").replace("(checked)", tick)
 
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "") -> Table:
@@ -44,8 +50,8 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "") -
         table([[name, score] for name, score in scores.items()], ["learner", "accuracy"])
 
     Args:
-        rows: one sequence for each row. Cells are shown by `str`, "+-" as ±; round numbers first, because the text is
-            compared when the notebook is checked.
+        rows: one sequence for each row. Cells are shown by `str`, "+-" as ±, the mark of `check` as a tick; round
+            numbers first, because the text is compared when the notebook is checked.
         head: the columns' titles. A column that holds nothing but numbers is set to the right.
         title: a line above the table.
 
