@@ -1,9 +1,11 @@
 """Every chapter is what CONTRIBUTING.md asks for, and what it publishes cannot rot without turning `make test` red."""
 
 import ast
+import base64
 import configparser
 import copy
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,19 @@ def test_code_and_outputs_fit_the_page(path):
                                 if "text/html" not in o.get("data", {}))]
         wide += [line for text in texts for line in text.splitlines() if len(line) > 88]
     assert not wide, f"{len(wide)} lines of more than 88 columns: {wide[:3]}"
+
+
+@pages
+def test_the_text_of_a_figure_can_be_read_on_a_phone(path):
+    """At 10 points and at most 4.5 inches text is 11 pixels high on a page of 360 pixels: see `metalib.plot.style`."""
+    for cell in code_cells(read(path)):
+        small = re.findall(r"""\b(?:font|label)size=(?:\d(?![\d])|["']\S*small)""", cell.source)
+        assert not small, f"text below 10 points: {small}"
+        for out in cell.outputs:
+            data = out.get("data", {})
+            if "image/png" in data and "text/html" not in data:
+                width = struct.unpack(">I", base64.b64decode(data["image/png"])[16:20])[0]
+                assert width <= 1000, f"a figure {width} dots wide at 220 an inch: stack its panels\n{cell.source}"
 
 
 @pages

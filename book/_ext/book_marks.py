@@ -3,10 +3,12 @@
 * A fold is a <details class="fold">: code, hints and solutions alike. It opens without a script; its label says what
   is inside: `mystnb.code_prompt_show` in the metadata of a code cell, "Hint", "Solution to Exercise 4.1 (...)".
 * Chinese text says that it is Chinese, for voices and fonts.
+* A figure of a notebook has 220 dots an inch and is shown at half of them, so that it is sharp.
 * Roles that the stock pages give, and that the standard no longer knows, become those that it knows.
 """
 
 import re
+import struct
 from html import escape
 from pathlib import Path
 
@@ -23,6 +25,7 @@ ROLES = {' role="doc-biblioentry"': ' role="listitem"'}
 # Of a long signature: one argument a line, marked up as descriptions of nothing.
 ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
 EMPTY_HEADING = re.compile(r"<th( class=\"[^\"]*\")?>(<p>\s*</p>)?</th>")
+FIGURE = re.compile(r'(<img alt="[^"]*" src="(?:\.\./)*(_images/[0-9a-f]{64}\.png)") (/?)>')
 
 # A heading of a table that is a formula and nothing else holds no text for axe: it gets its source as hidden text.
 FORMULA_HEADING = re.compile(r'(<th[^>]*><p>)(<span class="math[^>]*>\\\((.*?)\\\)</span></p></th>)')
@@ -87,13 +90,22 @@ def finish(html: str) -> str:
     return say_chinese(html)
 
 
+def sized(html: str, folder: Path) -> str:
+    """Gives each figure that a notebook made its size on the page, in CSS pixels."""
+    def with_size(found):
+        width, height = struct.unpack(">II", (folder / found[2]).read_bytes()[16:24])
+        return f'{found[1]} width="{width // 2}" height="{height // 2}" {found[3]}>'
+
+    return FIGURE.sub(with_size, html)
+
+
 def finish_pages(app, error):
     if error is not None or app.builder.format != "html":
         return
     for page in Path(app.outdir).rglob("*.html"):
         if "_static" not in page.parts:
             text = page.read_text(encoding="utf-8")
-            page.write_text(finish(text), encoding="utf-8")
+            page.write_text(sized(finish(text), Path(app.outdir)), encoding="utf-8")
 
 
 def take_over(app):

@@ -20,12 +20,15 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 
 def style() -> None:
-    """The book's matplotlib settings: an opaque white page, readable in light and dark, and the palette above."""
+    """The book's matplotlib settings: an opaque white page, readable in light and dark, and the palette above.
+
+    4.4 inches wide and 10 points: on a phone, where the page is as wide as the figure, text is 11 pixels high.
+    """
     plt.rcParams.update({
-        "figure.figsize": (6.4, 3.6), "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "figure.figsize": (4.4, 3), "figure.dpi": 220, "figure.facecolor": "white", "savefig.facecolor": "white",
         "figure.constrained_layout.use": True, "axes.prop_cycle": plt.cycler(color=COLOURS), "axes.grid": True,
         "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10,
-        "axes.titlesize": 11, "legend.frameon": False, "lines.linewidth": 1.8,
+        "axes.titlesize": 10.5, "legend.frameon": False, "lines.linewidth": 1.8,
     })
 
 
@@ -42,19 +45,20 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None
     sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
     rows = [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
     shot, shown = len(rows[0][0]), max(len(q) for _, q in rows)
-    figure, axes = plt.subplots(way, shot + shown, figsize=(0.75 * (shot + shown), 0.8 * way), squeeze=False)
+    side = min(0.75, 4.4 / (shot + shown))  # inches
+    figure, axes = plt.subplots(way, shot + shown, figsize=(side * (shot + shown), 1.07 * side * way), squeeze=False)
     for n, (support, query) in enumerate(rows):
         for axis in axes[n]:
             axis.axis("off")
         for j, image in enumerate(torch.cat([support, query])):
             axes[n][j].imshow(image.permute(1, 2, 0).clamp(0, 1))
         axes[n][0].text(-0.35, 0.5, str(n), transform=axes[n][0].transAxes, va="center", ha="right")
-    axes[0][0].set_title("support", fontsize=9)
-    axes[0][shot].set_title("query", fontsize=9)
+    axes[0][0].set_title("support")
+    axes[0][shot].set_title("query")
     return figure
 
 
-def bank(images: ClassImages, *, classes: int = 10, examples: int = 20, ink: bool | None = None) -> Figure:
+def bank(images: ClassImages, *, classes: int = 10, examples: int = 12, ink: bool | None = None) -> Figure:
     """Look at your data first: a contact sheet of the first classes, one row a class, with its first examples.
 
     `ink` as in `episode`.
@@ -65,7 +69,7 @@ def bank(images: ClassImages, *, classes: int = 10, examples: int = 20, ink: boo
     rows = images.starts[:classes, None] + torch.arange(examples, device=images.starts.device)  # (classes, examples)
     pictures = in_colour(images.images[rows.flatten()], ink=ink)
     sheet = import_torchvision().utils.make_grid(pictures, nrow=examples, padding=1, pad_value=1 - 96 / 255)
-    figure, axis = plt.subplots(figsize=(0.4 * examples + 2.4, 0.4 * classes), layout="constrained")
+    figure, axis = plt.subplots(figsize=(4.4, classes * max(0.2, 2.8 / examples)), layout="constrained")
     axis.imshow((255 * sheet.permute(1, 2, 0)).round().byte(), aspect="auto")  # (H, W, 3)
     height = images.images.shape[-2] + 1
     axis.set_yticks([1 + height * (n + 0.5) for n in range(classes)], images.names[:classes])
