@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from metalib.keys import fold, key
 
 
 class Data(NamedTuple):
@@ -28,24 +32,43 @@ class Episode(NamedTuple):
     Attributes:
         support: what `adapt` reads (N*K examples).
         query: what the meta-loss is measured on (N*Q examples).
+        key: what the task's random numbers are a function of (`metalib.keys`), one int64; (T,) in a meta-batch.
+            Samplers leave it None; `meta_train` and `meta_test` give each task its own.
     """
 
     support: Data
     query: Data
+    key: Tensor | None = None
 
     def task(self, t: int) -> Episode:
         """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
-        (sx, sy, way), (qx, qy, _) = self
-        return Episode(Data(_channels_last(sx[t]), sy[t], way), Data(_channels_last(qx[t]), qy[t], way))
+        return each(lambda tensor: _channels_last(tensor[t]), self)
+
+    def keyed(self, seed: int, first: int = 0) -> Episode:
+        """A meta-batch whose tasks have the keys `first`, `first` + 1, ... of this seed, unless it has keys."""
+        if self.key is not None:
+            return self
+        number = torch.arange(first, first + self.tasks)
+        return self._replace(key=fold(key(seed), number).to(self.query.x.device))
+
+    def need_key(self) -> Tensor:
+        """The key, for a learner that draws.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.key is None:
+            raise ValueError("this learner draws random numbers and the episode has no key to make them of: give it "
+                             "one with episode.keyed(seed), on a meta-batch (meta_train and meta_test do)")
+        return self.key
 
     def to(self, *args: torch.device | torch.dtype | str) -> Episode:
         """Move to a device, or cast the floating-point tensors to a dtype; integer labels keep theirs."""
-        return Episode(*(Data(_to(d.x, *args), _to(d.y, *args), d.way) for d in self))
+        return each(lambda tensor: _to(tensor, *args), self)
 
     def split(self, size: int) -> list[Episode]:
         """Meta-batches of at most `size` tasks each."""
-        parts = [[t.split(size) for t in d[:2]] for d in self]
-        return [Episode(*(Data(x[i], y[i], d.way) for (x, y), d in zip(parts, self))) for i in range(len(parts[0][0]))]
+        return [rows(self, slice(i, i + size)) for i in range(0, self.tasks, size)]
 
     @property
     def tasks(self) -> int:
@@ -53,8 +76,22 @@ class Episode(NamedTuple):
         return self.support.x.shape[0]
 
 
-# Which tensors carry the task axis, in the form that torch.vmap's `in_dims` takes: everything but `way`.
-TASK_AXIS = Episode(Data(0, 0, None), Data(0, 0, None))
+def each(f: Callable[..., Any], episode: Any, *others: Any) -> Any:
+    """f of every tensor in an episode, or in any named tuple of tensors and plain values; the rest is as it was.
+
+    With others of the same form, f gets one tensor of each.
+    """
+    return tree_map(lambda first, *rest: f(first, *rest) if isinstance(first, Tensor) else first, episode, *others)
+
+
+def rows(episode: Any, index: int | slice | Tensor) -> Any:
+    """tensor[index] of every tensor: one task by its number, or several."""
+    return each(lambda tensor: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index], episode)
+
+
+def task_axis(episode: Any) -> Any:
+    """Which entries carry the task axis, in the form that torch.vmap's `in_dims` takes: the tensors."""
+    return tree_map(lambda entry: 0 if isinstance(entry, Tensor) else None, episode)
 
 
 def check_episodes(episodes: Episode) -> None:
@@ -66,10 +103,10 @@ def check_episodes(episodes: Episode) -> None:
     Raises:
         ValueError: what was found in which task, and the fix.
     """
-    support, query = episodes
+    support, query, _ = episodes
     if support.way != query.way:
         raise ValueError(f"the support has way={support.way} and the query way={query.way}: give both the same")
-    for part, (x, y, way) in zip(("support", "query"), episodes):
+    for part, (x, y, way) in zip(("support", "query"), episodes[:2]):
         if x.shape[:1] != support.y.shape[:1] or x.shape[:2] != y.shape[:2] or way is not None and y.ndim != 2:
             expected = "(T, M, ...) and (T, M)" if way is not None else "(T, M, ...) and (T, M, ...)"
             raise ValueError(f"{part}.x has shape {tuple(x.shape)} and {part}.y {tuple(y.shape)}: expected {expected}, "

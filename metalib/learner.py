@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from metalib.arguments import Recorded
-from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
+from metalib.episode import Data, Episode, check_episodes, task_axis
 from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
@@ -188,14 +188,14 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
 
 def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: int | None) -> tuple[Params, Tensor]:
     if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
-        per_task = vmap(learner.task_gradient, in_dims=(None, TASK_AXIS), chunk_size=chunk)
+        per_task = vmap(learner.task_gradient, in_dims=(None, task_axis(episodes)), chunk_size=chunk)
         with torch.no_grad():  # nobody differentiates the meta-gradient
             grads, losses = per_task(theta, episodes)  # every entry with a leading T
         return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
     leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
     grads = {k: torch.zeros_like(p) for k, p in theta.items()}
     for part in episodes.split(chunk or episodes.tasks):
-        losses = vmap(lambda episode: scalar(call(learner, leaves, episode)), in_dims=(TASK_AXIS,))(part)
+        losses = vmap(lambda episode: scalar(call(learner, leaves, episode)), in_dims=(task_axis(part),))(part)
         loss = losses.sum() / episodes.tasks
         more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()

@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 import metalib.fast.thin
 from metalib import FOMAML, MAML, Data, Episode, PixelFloor, ProtoNet, certify_gradient, conv4, meta_gradient, mlp
-from metalib.episode import TASK_AXIS
+from metalib.episode import task_axis
 from metalib.fast.thin import pooled_products
 from metalib.functional import Params, hvp
 from metalib.nets import NORMS
@@ -37,7 +37,7 @@ def by_hand(net: nn.Module, episodes: Episode, alpha: float, J: int, order: int)
     total, mean = {k: torch.zeros_like(p) for k, p in net.named_parameters()}, 0.0
     T = len(episodes.support.x)
     for t in range(T):
-        (sx, sy, _), (qx, qy, _) = ((d.x[t], d.y[t], None) for d in episodes)
+        (sx, sy, _), (qx, qy, _) = ((d.x[t], d.y[t], None) for d in episodes[:2])
         theta = {k: p.detach().clone().requires_grad_() for k, p in net.named_parameters()}
         phi = theta
         for _ in range(J):
@@ -197,7 +197,7 @@ def test_the_memory_layout_of_the_images_does_not_change_the_gradient():
     net, episodes = shaken(conv4(WAY, channels=8, in_channels=3, image_size=16)), images(16, channels=3)
     expected, _ = by_hand(net, episodes, 0.1, 2, 2)
     channels_last = Episode(*(Data(d.x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3), d.y, d.way)
-                              for d in episodes))
+                              for d in episodes[:2]))
     assert channels_last.support.x.stride() != episodes.support.x.stride()
     learner = MAML(net, inner_lr=0.1, steps=2)
     for layout in (episodes, channels_last):
@@ -419,7 +419,7 @@ def wrong_order_error(norm: str, J: int) -> float:
     theta = {k: p.detach() for k, p in learner.named_parameters()}
 
     def mean_loss(theta):
-        return vmap(lambda e: functional_call(learner, theta, (e,)), in_dims=(TASK_AXIS,))(episodes).mean()
+        return vmap(lambda e: functional_call(learner, theta, (e,)), in_dims=(task_axis(episodes),))(episodes).mean()
 
     assert float(mean_loss(theta)) == pytest.approx(loss, rel=1e-12)  # the loss gives no hint
     return distance({k.removeprefix("net."): g for k, g in grad(mean_loss)(theta).items()}, expected)
@@ -442,7 +442,7 @@ def test_grad_of_vmap_is_right_where_the_norm_has_no_faulty_batching_rule(norm):
 def test_backward_on_a_vmapped_loss_is_wrong_too():
     net, episodes = shaken(SmoothNet("batch")), images(8, tasks=3)
     learner = MAML(net, inner_lr=0.2, steps=3)
-    vmap(learner, in_dims=(TASK_AXIS,))(episodes).mean().backward()
+    vmap(learner, in_dims=(task_axis(episodes),))(episodes).mean().backward()
     error = distance(grads(learner), by_hand(net, episodes, 0.2, 3, 2)[0])
     if error <= 1e-10 and not torch.__version__.startswith("2.13."):
         pytest.skip(MENDED.format("batch norm", torch.__version__))
@@ -524,7 +524,7 @@ def test_certify_gradient_passes_where_there_are_kinks(norm, seed):
     torch.manual_seed(seed)
     learner = MAML(conv4(WAY, channels=8, image_size=16, norm=norm), inner_lr=0.4, steps=2)
     episodes = images(16)
-    blank = Episode(*(d._replace(x=d.x.clamp(min=0)) for d in episodes))  # zero biases: units that stand on their kink
+    blank = Episode(*(d._replace(x=d.x.clamp(min=0)) for d in episodes[:2]))  # zero biases: units on their kink
     for e in (episodes, blank):
         certificate = certify_gradient(learner, e)
         assert certificate.passed and certificate.finite_difference < 1e-5

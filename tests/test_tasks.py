@@ -27,7 +27,7 @@ from metalib import (
     mlp,
     seeded,
 )
-from metalib.episode import TASK_AXIS
+from metalib.episode import task_axis
 
 
 def bank(counts=(20,) * 12, size=16):
@@ -354,7 +354,7 @@ def test_the_task_axis_is_what_vmap_maps_and_way_stays_a_plain_int():
         assert type(task.support.way) is int and task.support.x.ndim == 4
         return (task.support.y[:, None] == torch.arange(task.support.way)).float().sum()
 
-    assert vmap(one, in_dims=(TASK_AXIS,))(e).tolist() == [5.0] * 4
+    assert vmap(one, in_dims=(task_axis(e),))(e).tolist() == [5.0] * 4
     assert isinstance(e, Episode) and isinstance(e.support, Data)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metalib.episode import Data, Episode
+from metalib.episode import Episode, each
 from metalib.fast.fallback import explained
 from metalib.fast.private import call
 from metalib.functional import Params, dot, relative_error
@@ -90,8 +90,8 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
         ValueError: a learner without a parameter to differentiate for, with complex ones, or one that cannot be copied.
     """
     if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
-        episode = Episode(*(Data(d.x[None], d.y[None], d.way) for d in episode))
-    episode, errors = episode.to(torch.float64), {}
+        episode = each(lambda tensor: tensor[None], episode)
+    episode, errors = episode.keyed(0).to(torch.float64), {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _float64_copy(learner, episode, 0 if smooth else 1e-4)

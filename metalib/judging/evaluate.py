@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from metalib.episode import TASK_AXIS, Data, Episode, check_episodes
+from metalib.episode import Data, Episode, check_episodes, each, task_axis
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
-from metalib.functional import seeded
+from metalib.functional import derived, seeded
 from metalib.judging.metrics import Metric, metric_name, value
 from metalib.judging.overlap import update
 from metalib.judging.score import Score, compare
@@ -128,7 +128,7 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                 _refuse_one_task(tasks, drawn)
                 for episode in drawn:
                     update(digest, episode)
-                batch = _cat(drawn).to(device)
+                batch = _cat(drawn).keyed(derived(seed, "test keys"), first=sum(len(v) for v in values)).to(device)
                 check_episodes(batch)
                 name = metric_name(metric, batch.query)  # what it refuses, it refuses before the work
                 values.append(_measured(measure, learner, mine, batch, way))
@@ -155,14 +155,14 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
 
     with read_only(mine, weights=True):
         return at_once_or_loop("meta-test", learner, map,
-                               lambda: vmap(lambda episode: guarded(mine, episode), (TASK_AXIS,))(batch),
+                               lambda: vmap(lambda episode: guarded(mine, episode), (task_axis(batch),))(batch),
                                lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
 
 
 def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
     """A sampler that starts its own generator anew in every call makes one task look like n, and the interval zero."""
     first = drawn[0]
-    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first, e)
+    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first[:2], e)
                                for a, b in zip(p[:2], q[:2])):
         raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
                          "randomness from generator=, or test the one task with episodes=1")
@@ -176,5 +176,4 @@ def _cat(episodes: list[Episode]) -> Episode:
                 raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
                                  f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
                                  "make one Tasks for each shot, query and way")
-    return Episode(*(Data(torch.cat([d.x for d in part]), torch.cat([d.y for d in part]), part[0].way)
-                     for part in (support, query)))
+    return each(lambda *tensors: torch.cat(tensors), *episodes)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from metalib.episode import Data, Episode
+from metalib.episode import Episode, rows
 from metalib.functional import seeded
 from metalib.tasks import Tasks
 from metalib.tasks.protocol import one_by_one
@@ -83,7 +83,7 @@ def near_pairs(drawn: Iterable[Episode]) -> int:
     """Pairs of a support and a query example of one class, not equal, much nearer than such pairs usually are."""
     distances = []
     for task in (one for batch in drawn for one in _tasks(batch)):
-        (s, s_y, way), (q, q_y, _) = ((d.x.cpu().flatten(1), d.y.cpu(), d.way) for d in task)
+        (s, s_y, way), (q, q_y, _) = ((d.x.cpu().flatten(1), d.y.cpu(), d.way) for d in task[:2])
         if not s.is_floating_point() or s.shape[1] < 16:  # ids have no distance, and a plane is soon full
             return 0
         for n in range(way):
@@ -108,9 +108,10 @@ def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
 
 def _rows(task: Episode) -> set[bytes]:
     """8 bytes for each example of a task, whatever precision its numbers were drawn in."""
-    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy() for d in task]
+    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy()
+            for d in task[:2]]
     return {hashlib.blake2b(row.tobytes(), digest_size=8).digest() for part in flat for row in part}
 
 
 def _tasks(batch: Episode) -> list[Episode]:
-    return [Episode(*(Data(d.x[t], d.y[t], d.way) for d in batch)) for t in range(batch.tasks)]
+    return [rows(batch, t) for t in range(batch.tasks)]

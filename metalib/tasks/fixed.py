@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from metalib.episode import Data, Episode, check_episodes
+from metalib.episode import Episode, check_episodes, each, rows
 from metalib.tasks.protocol import check_request
 
 
@@ -26,7 +27,7 @@ class FixedEpisodes:
 
     def __init__(self, episodes: Episode | Sequence[Episode]) -> None:
         if isinstance(episodes, Episode):
-            self.episodes = Episode(*(Data(d.x.clone(), d.y.clone(), d.way) for d in episodes))
+            self.episodes = each(Tensor.clone, episodes)
         else:
             self.episodes = _stacked(list(episodes))
         if len(self) == 0:
@@ -52,7 +53,7 @@ class FixedEpisodes:
         return sha.hexdigest()[:12]
 
     def _rows(self, index: torch.Tensor) -> Episode:
-        return Episode(*(Data(d.x[index.to(d.x.device)], d.y[index.to(d.y.device)], d.way) for d in self.episodes))
+        return rows(self.episodes, index)
 
     def __len__(self) -> int:
         return self.episodes.tasks
@@ -73,5 +74,4 @@ def _stacked(tasks: list[Episode]) -> Episode:
                     f"{part} {i} has x {tuple(d.x.shape)}, y {tuple(d.y.shape)} and way={d.way}, but {part} 0 has "
                     f"x {tuple(first.x.shape)}, y {tuple(first.y.shape)} and way={first.way}: one FixedEpisodes holds "
                     "one shape; make one for each")
-    return Episode(*(Data(torch.stack([d.x for d in part]), torch.stack([d.y for d in part]), part[0].way)
-                     for part in zip(*tasks)))
+    return each(lambda *tensors: torch.stack(tensors), *tasks)

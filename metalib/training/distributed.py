@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from metalib.episode import Data, Episode
+from metalib.episode import Episode, rows
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def share(episodes: Episode) -> Episode:
     if n == episodes.tasks:
         return episodes
     mine = slice(rank() * n, (rank() + 1) * n)
-    return Episode(*(Data(d.x[mine], d.y[mine], d.way) for d in episodes))
+    return rows(episodes, mine)
 
 
 def agree(settings: dict[str, Any]) -> None:

@@ -122,7 +122,8 @@ def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
 def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator, device: torch.device) -> Episode:
     """The meta-batch of meta-iteration i, what the tasks draw for themselves included."""
     with own_randomness(derived(config.seed, f"draws/{i}"), device):
-        return tasks.sample(config.meta_batch, generator=generator)
+        drawn = check_drawn(tasks.sample(config.meta_batch, generator=generator), config.meta_batch, "tasks")
+    return drawn.keyed(derived(config.seed, f"keys/{i}"))
 
 
 def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
@@ -132,7 +133,6 @@ def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
     Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
     taken again in one thread, and so is every later one.
     """
-    check_drawn(episodes, tasks_each(config.meta_batch), "tasks")
     with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
         loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
                                    precision=config.precision, compile=config.compile))

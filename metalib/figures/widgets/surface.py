@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from metalib.episode import TASK_AXIS, Episode
+from metalib.episode import Episode, task_axis
 from metalib.figures.plot import COLOURS
 from metalib.figures.widgets.widget import Widget
 from metalib.learners.maml import MAML
@@ -53,7 +53,7 @@ def meta_loss(theta: Tensor, steps: int) -> Tensor:
 
     def one(theta: Tensor) -> Tensor:
         named = {"net.a": theta[0], "net.b": theta[1]}
-        return vmap(lambda e: functional_call(learner, named, (e,)), (TASK_AXIS,))(episodes).mean()
+        return vmap(lambda e: functional_call(learner, named, (e,)), (task_axis(episodes),))(episodes).mean()
 
     with torch.no_grad():
         return vmap(one)(theta)
@@ -65,7 +65,7 @@ def gradients(theta: Tensor, steps: int, order: int) -> Tensor:
 
     def one(theta: Tensor) -> Tensor:
         named = {"net.a": theta[0], "net.b": theta[1]}
-        grads, _ = vmap(learner.task_gradient, (None, TASK_AXIS))(named, episodes)
+        grads, _ = vmap(learner.task_gradient, (None, task_axis(episodes)))(named, episodes)
         return torch.stack([grads["net.a"].mean(), grads["net.b"].mean()])
 
     return vmap(one)(theta)
@@ -85,7 +85,7 @@ def paths(a: float, b: float) -> Tensor:
         return torch.stack([torch.stack([phi["a"], phi["b"]]) for phi in learner.path(episode.support, MOST_STEPS)])
 
     with torch.no_grad():
-        return vmap(path, (TASK_AXIS,))(waves())
+        return vmap(path, (task_axis(waves()),))(waves())
 
 
 def race(start: tuple[float, float], steps: int, order: int, n: int = RACE) -> tuple[Tensor, Tensor]:
