@@ -111,7 +111,7 @@ def reference(net: nn.Module, episodes: Episode, row: Row) -> list[Tensor]:
     loss = F.mse_loss if row.kind == "sine" else F.cross_entropy
     total = [torch.zeros_like(p) for p in net.parameters()]
     for t in range(row.tasks):
-        (sx, sy), (qx, qy) = ((d.x[t], d.y[t]) for d in episodes[:2])
+        (sx, sy), (qx, qy) = ((d.x[t], d.y[t]) for d in episodes)
         theta = {k: p.detach().clone().requires_grad_() for k, p in net.named_parameters()}
         if row.kind == "protonet":
             z, member = functional_call(net, theta, (sx,)), F.one_hot(sy, row.way).to(sx.dtype)

@@ -6,6 +6,7 @@ The public names, in reading order. A meta-learner is a function from a small da
 """
 
 from metalib.episode import Data, Episode  # isort: skip
+from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, FixedEpisodes, Sinusoids  # isort: skip
 from metalib.nets import conv4, mlp  # isort: skip
@@ -16,6 +17,7 @@ from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
 from metalib.training.train import meta_train, training_episodes  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip
+from metalib.judging.metrics import Metric, coverage  # isort: skip
 from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
 from metalib.judging.audit import Audit, audit  # isort: skip
 from metalib.judging.overlap import shared_episodes  # isort: skip
@@ -31,11 +33,11 @@ from metalib.figures.table import table  # isort: skip
 __version__ = "0.1.0"
 
 __all__ = [
-    "Data", "Episode", "ClassData", "ClassImages", "glyphs", "omniglot",
+    "Data", "Episode", "Normal", "ClassData", "ClassImages", "glyphs", "omniglot",
     "FewShot", "FixedEpisodes", "Sinusoids", "Classify", "mlp", "conv4",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ProtoNet", "Pretrained", "PixelFloor",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
-    "meta_test", "meta_test_path", "Score", "compare", "audit", "Audit", "shared_episodes",
+    "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",
     "seeded", "show", "table", "plot",
 ]

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from metalib.keys import fold, key
-
 
 class Data(NamedTuple):
     """Labelled examples.
@@ -32,35 +30,14 @@ class Episode(NamedTuple):
     Attributes:
         support: what `adapt` reads (N*K examples).
         query: what the meta-loss is measured on (N*Q examples).
-        key: what the task's random numbers are a function of (`metalib.keys`), one int64; (T,) in a meta-batch.
-            Samplers leave it None; `meta_train` and `meta_test` give each task its own.
     """
 
     support: Data
     query: Data
-    key: Tensor | None = None
 
     def task(self, t: int) -> Episode:
         """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
         return each(lambda tensor: _channels_last(tensor[t]), self)
-
-    def keyed(self, seed: int, first: int = 0) -> Episode:
-        """A meta-batch whose tasks have the keys `first`, `first` + 1, ... of this seed, unless it has keys."""
-        if self.key is not None:
-            return self
-        number = torch.arange(first, first + self.tasks)
-        return self._replace(key=fold(key(seed), number).to(self.query.x.device))
-
-    def need_key(self) -> Tensor:
-        """The key, for a learner that draws.
-
-        Raises:
-            ValueError: there is none.
-        """
-        if self.key is None:
-            raise ValueError("this learner draws random numbers and the episode has no key to make them of: give it "
-                             "one with episode.keyed(seed), on a meta-batch (meta_train and meta_test do)")
-        return self.key
 
     def to(self, *args: torch.device | torch.dtype | str) -> Episode:
         """Move to a device, or cast the floating-point tensors to a dtype; integer labels keep theirs."""
@@ -103,10 +80,10 @@ def check_episodes(episodes: Episode) -> None:
     Raises:
         ValueError: what was found in which task, and the fix.
     """
-    support, query, _ = episodes
+    support, query = episodes
     if support.way != query.way:
         raise ValueError(f"the support has way={support.way} and the query way={query.way}: give both the same")
-    for part, (x, y, way) in zip(("support", "query"), episodes[:2]):
+    for part, (x, y, way) in zip(("support", "query"), episodes):
         if x.shape[:1] != support.y.shape[:1] or x.shape[:2] != y.shape[:2] or way is not None and y.ndim != 2:
             expected = "(T, M, ...) and (T, M)" if way is not None else "(T, M, ...) and (T, M, ...)"
             raise ValueError(f"{part}.x has shape {tuple(x.shape)} and {part}.y {tuple(y.shape)}: expected {expected}, "

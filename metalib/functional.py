@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from metalib.distributions import Normal
+
 Params = dict[str, Tensor]
 
 
@@ -160,8 +162,7 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
     The differences are formed explicitly: |a|^2 - 2ab + |b|^2 loses digits when a is close to b,
     and `torch.cdist` has no double backward. Where the M N D differences are more than 2^22, they are not: that formula
-    is then used, around the mean of b, where its error is a rounding of the largest distance (so a distance of zero
-    may come out as -1e-7 of that).
+    is then used, around the mean of b, where its error is a rounding of the largest distance (0 may be -1e-7 of it).
     """
     if len(a) * b.numel() <= 2**22:
         return (a[:, None] - b[None]).pow(2).sum(-1)
@@ -170,13 +171,15 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return a.pow(2).sum(-1)[:, None] + b.pow(2).sum(-1) - 2 * a @ b.T
 
 
-def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy for integer targets, mean squared error for float targets.
+def default_loss(prediction: Tensor | Normal, y: Tensor) -> Tensor:
+    """Cross-entropy for integer targets, mean squared error for float targets; -log p(y) of a `Normal`, per number.
 
     Raises:
         ValueError: float predictions and targets differ in shape (broadcasting would hide the mistake), or the
             predictions are no tensor.
     """
+    if isinstance(prediction, Normal):
+        return -prediction.log_prob(y).mean()
     if not isinstance(prediction, Tensor):
         raise ValueError(f"predictions are a {type(prediction).__name__}, not a tensor: return the tensor alone, or "
                          "give the learner a loss= of your own")
@@ -185,6 +188,15 @@ def default_loss(prediction: Tensor, y: Tensor) -> Tensor:
     if prediction.shape != y.shape:
         raise ValueError(f"predictions have shape {tuple(prediction.shape)}, targets {tuple(y.shape)}: make them equal")
     return (prediction - y).square().mean()  # under vmap, F.mse_loss is differentiated in Python
+
+
+def surrogate(value: Tensor, s: Tensor) -> Tensor:
+    """value.detach() + s - s.detach(): the value of one, the gradient of the other.
+
+    With s = <v, theta> for a constant v the gradient is v: Reptile and implicit MAML return this from `forward`, and
+    vmap, the trainer and the history need not know.
+    """
+    return value.detach() + s - s.detach()
 
 
 def hvp(f: Callable[[Params], Tensor], params: Params, v: Params) -> Params:

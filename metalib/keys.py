@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 GOLDEN, FIRST, SECOND = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -20,11 +22,25 @@ def fold(key: Tensor, i: int | Tensor) -> Tensor:
     return _mixed(key ^ _mixed(torch.as_tensor(i, dtype=torch.int64, device=key.device) * GOLDEN + FIRST))
 
 
+def key_of(episode: Any) -> Tensor:
+    """The key of a task that is a function of its data, whatever the order of its examples: one int64.
+
+    So a draw belongs to the task: the same inside vmap, in a loop, in a resumed run and along finite differences. What
+    should differ the next time the same data comes folds in something else as well, how far training is for example.
+
+    Args:
+        episode: one task, an `Episode` or any named tuple of tensors; floats count to float32's precision.
+    """
+    tensors = [t for t in tree_leaves(episode) if isinstance(t, Tensor)]
+    parts = [fold(_hashes(t).sum(), i) for i, t in enumerate(tensors)]
+    return _mixed(torch.stack(parts).sum())
+
+
 def uniform(key: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     """Independent numbers from (0, 1), a function of the key alone: the same inside vmap and outside, on every device.
 
     Args:
-        key: int64, one number a task: `episode.key`, or what `fold` made of it. One key, one use: fold it for a second.
+        key: one int64. One key, one use: `fold` makes another of it.
         shape: of the result.
         dtype: floating point; None means `torch.get_default_dtype()`.
 
@@ -52,13 +68,15 @@ def shuffle(x: Tensor, y: Tensor) -> Tensor:
         x: inputs (M, ...), of which a float counts to float32's precision.
         y: targets (M,) or (M, D).
     """
-    def bits(t: Tensor) -> Tensor:  # (M, D) int64
-        t = t.flatten(1) if t.ndim > 1 else t[:, None]
-        return t.detach().float().contiguous().view(torch.int32).long() if t.is_floating_point() else t.long()
+    return _mixed(_hashes(x) + fold(_hashes(y), 1)).argsort(stable=True)
 
-    row = torch.cat([bits(x), bits(y)], 1)
-    places = (torch.arange(row.shape[1], device=row.device) + 1) * GOLDEN
-    return _mixed(_mixed(row ^ _mixed(places)).sum(1)).argsort(stable=True)
+
+def _hashes(t: Tensor) -> Tensor:
+    """One int64 for each row of t (M, ...): sums of integers, so that the order of a sum changes nothing."""
+    rows = t.detach().flatten(1) if t.ndim > 1 else t.detach()[:, None]  # (M, D)
+    bits = rows.float().contiguous().view(torch.int32).long() if rows.is_floating_point() else rows.long()
+    places = (torch.arange(bits.shape[1], device=bits.device) + 1) * GOLDEN
+    return _mixed(_mixed(bits ^ _mixed(places)).sum(1))
 
 
 def _mixed(z: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class Learner(Recorded, nn.Module):
             its own. A meta-batch is then one flattened batch with one backward pass, where it pays.
         approximate: True declares that the meta-gradient is, on purpose, not the derivative of the meta-loss (an
             approximation of one's own): `certify_gradient` then does not hold finite differences against it.
+        elapsed: the share of training that is done, 0 to 1, where a learner depends on it: one that makes itself a
+            buffer `elapsed` of no axes, not persistent, has it set by `meta_train` before every meta-iteration.
     """
 
     shares_weights = False
@@ -72,7 +74,8 @@ class Learner(Recorded, nn.Module):
         raise TypeError(f"{type(self).__name__} must define adapt(support) -> phi")
 
     def predict(self, phi: TaskState, x: Tensor) -> Tensor:
-        """f_phi(x) for inputs x (M, ...): logits (M, N) or regression outputs (M, D)."""
+        """f_phi(x) for inputs x (M, ...): logits (M, N), regression outputs (M, D), or a `Normal` that is as sure as it
+        says."""
         raise TypeError(f"{type(self).__name__} must define predict(phi, x) -> logits")
 
     def forward(self, episode: Episode) -> Tensor:

@@ -58,7 +58,7 @@ class Redrawn:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         episodes = self.tasks.sample(n, generator=generator)
-        return Episode(*(part._replace(x=self.redraw(part.x, generator)) for part in episodes[:2]))
+        return Episode(*(part._replace(x=self.redraw(part.x, generator)) for part in episodes))
 
     def redraw(self, drawings: Tensor, generator: torch.Generator) -> Tensor:
         x = drawings.flatten(0, 1)  # (M, 1, H, W)

@@ -10,8 +10,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "metalib"
 # From the ground up: a module imports from its own floor and those below, never from one above.
-FLOORS = [["arguments", "distributions", "episode", "functional", "keys", "progress"], ["fast"], ["learner", "nets"], ["data"], ["tasks"],
-          ["learners"], ["judging"], ["training"], ["figures"]]
+FLOORS = [["arguments", "distributions", "episode", "functional", "keys", "progress"], ["fast"], ["learner", "nets"],
+          ["data"], ["tasks"], ["learners"], ["judging"], ["training"], ["figures"]]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

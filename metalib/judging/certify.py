@@ -91,7 +91,7 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
     """
     if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
         episode = each(lambda tensor: tensor[None], episode)
-    episode, errors = episode.keyed(0).to(torch.float64), {}
+    episode, errors = episode.to(torch.float64), {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _float64_copy(learner, episode, 0 if smooth else 1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from numbers import Integral
 
@@ -17,8 +17,8 @@ from metalib.episode import Data, Episode, check_episodes, each, task_axis
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
-from metalib.functional import derived, seeded
-from metalib.judging.metrics import Metric, metric_name, value
+from metalib.functional import seeded
+from metalib.judging.metrics import Measure, chosen, several, value
 from metalib.judging.overlap import update
 from metalib.judging.score import Score, compare
 from metalib.learner import Learner, TaskState, choose_map, device_of
@@ -30,7 +30,8 @@ __all__ = ["Score", "compare", "meta_test", "meta_test_path", "predict_query"]
 
 
 def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0, steps: int | None = None,
-              transductive: bool = True, metric: str | Metric | None = None, *, map: str = "auto") -> Score:
+              transductive: bool = True, metric: Measure | Sequence[Measure] | None = None, *,
+              map: str = "auto") -> Score | list[Score]:
     """Adapt to each of `episodes` tasks and score its query: accuracy for integer targets, MSE for float targets.
 
     Args:
@@ -43,12 +44,14 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
         transductive: True predicts a task's queries together, so batch statistics may use them all. False predicts
             each one as the last row of predict(phi, [support.x; x_q]), which no other query can influence.
         metric: "accuracy" (labels 0..way-1), "MSE" (float targets of the prediction's shape), "loss" (the learner's own
-            `task_loss`), or a function (prediction, y) -> scalar, whose name the score carries. More accuracy is
-            better, less of the other two.
+            `task_loss`), "NLL" (-log p of the targets: of a `Normal`, or of logits), "coverage" (the share of targets
+            in the central 90 % interval of a `Normal`), a `Metric`, or a function (prediction, y) -> scalar, whose name
+            the score carries. A list of them is measured in one pass.
         map: how to go over the tasks, and over the queries where they are predicted one by one: see `meta_gradient`.
 
     Returns:
-        A `Score`. A task whose prediction is NaN makes it NaN, and it says how many did.
+        A `Score`, or a list of them for a list of metrics. A task whose prediction is NaN makes it NaN, and it says how
+        many did.
 
     Raises:
         ValueError: steps= for a learner that has none; labels outside 0..way-1; predictions that the metric cannot
@@ -56,15 +59,17 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
         RuntimeError: map="vmap" for a learner that vmap cannot go through.
     """
     def measure(learner: Learner, episode: Episode) -> Tensor:
-        phi = _adapt(learner, episode.support, steps)
-        return value(learner, metric, predict_query(learner, phi, episode, transductive, map), episode.query)[None]
+        prediction = predict_query(learner, _adapt(learner, episode.support, steps), episode, transductive, map)
+        return torch.stack([value(learner, one, prediction, episode.query) for one in several(metric)])
 
-    values, protocol = _each_episode(learner, tasks, episodes, seed, measure, metric, map)
-    return Score.of(values[:, 0], transductive=transductive, steps=steps, **protocol)
+    values, names, protocol = _each_episode(learner, tasks, episodes, seed, measure, several(metric), map)
+    scores = [Score.of(v, metric=name, transductive=transductive, steps=steps, **protocol)
+              for v, name in zip(values.T, names, strict=True)]
+    return scores if isinstance(metric, (list, tuple)) else scores[0]
 
 
 def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 600, seed: int = 0,
-                   transductive: bool = True, metric: str | Metric | None = None, *, map: str = "auto") -> list[Score]:
+                   transductive: bool = True, metric: Measure | None = None, *, map: str = "auto") -> list[Score]:
     """`meta_test` after each of 0, 1, ..., `steps` inner steps, on the same episodes, in one pass.
 
     Raises:
@@ -78,8 +83,8 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
                                   episode.query) for phi in learner.path(episode.support, steps)])
 
     _check_steps(steps)
-    values, protocol = _each_episode(learner, tasks, episodes, seed, measure, metric, map)
-    return [Score.of(v, transductive=transductive, steps=j, **protocol) for j, v in enumerate(values.T)]
+    values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, measure, [metric], map)
+    return [Score.of(v, metric=name, transductive=transductive, steps=j, **protocol) for j, v in enumerate(values.T)]
 
 
 def predict_query(learner: Learner, phi: TaskState, episode: Episode, transductive: bool,
@@ -114,9 +119,12 @@ def _check_steps(steps: int) -> None:
 
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
-                  measure: Callable[[Learner, Episode], Tensor], metric: str | Metric | None,
-                  map: str) -> tuple[Tensor, dict[str, str | int]]:
-    """(measure of each episode (n, J), what identifies them). Episodes are drawn one by one: chunks do not matter."""
+                  measure: Callable[[Learner, Episode], Tensor], metrics: list[Measure | None],
+                  map: str) -> tuple[Tensor, list[str], dict[str, str | int]]:
+    """(measure of each episode (n, J), the metrics' names, what identifies the episodes).
+
+    Episodes are drawn one by one: chunks do not matter.
+    """
     if not isinstance(episodes, Integral) or episodes < 1:
         raise ValueError(f"episodes={episodes!r}: expected a whole number of tasks, at least 1; 600 is the custom")
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
@@ -128,12 +136,12 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                 _refuse_one_task(tasks, drawn)
                 for episode in drawn:
                     update(digest, episode)
-                batch = _cat(drawn).keyed(derived(seed, "test keys"), first=sum(len(v) for v in values)).to(device)
+                batch = _cat(drawn).to(device)
                 check_episodes(batch)
-                name = metric_name(metric, batch.query)  # what it refuses, it refuses before the work
+                names = [chosen(m, mine, batch.query).name for m in metrics]  # what is refused is before the work
                 values.append(_measured(measure, learner, mine, batch, way))
                 bar.update(len(drawn))
-    return torch.cat(values), {"metric": name, "seed": int(seed), "digest": digest.hexdigest()[:12]}
+    return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]}
 
 
 def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, mine: Learner, batch: Episode,
@@ -162,7 +170,7 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
 def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
     """A sampler that starts its own generator anew in every call makes one task look like n, and the interval zero."""
     first = drawn[0]
-    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first[:2], e)
+    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first, e)
                                for a, b in zip(p[:2], q[:2])):
         raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
                          "randomness from generator=, or test the one task with episodes=1")

@@ -2,54 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from metalib.distributions import Normal
 from metalib.episode import Data
 from metalib.learner import Learner
 
 FIX = "metric='loss', or metric= a function (prediction, y) -> scalar"
-Metric = Callable[[Tensor, Tensor], Tensor]  # (prediction, y) -> scalar, for the query of one task
 
 
-def metric_name(metric: str | Metric | None, query: Data) -> str:
-    """The name that a score carries: the metric's own; without one, "MSE" for float targets, else "accuracy".
+@dataclass(frozen=True)
+class Metric:
+    """A number that one task's predictions are worth, its name, and which way is better.
+
+    Attributes:
+        name: what a score carries; `compare` compares scores of one name.
+        f: (prediction, y) -> scalar, for the query of one task; the prediction is what the learner's `predict` returns.
+        better: +1 if more is better, -1 if less is, 0 if neither (a coverage).
+    """
+
+    name: str
+    f: Callable[[Any, Tensor], Any]
+    better: int = -1
+
+
+def coverage(level: float = 0.9) -> Metric:
+    """The share of targets inside the predictions' central interval of this probability: right if it is `level`."""
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}: expected a probability between 0 and 1")
+
+    def inside(prediction: Normal, y: Tensor) -> Tensor:
+        return _normal(prediction, name).inside(y, level).double().mean()
+
+    name = f"coverage of {100 * level:g} %"
+    return Metric(name, inside, better=0)
+
+
+def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor) -> Tensor:
+    """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels; in nats."""
+    if isinstance(prediction, Tensor) and not y.is_floating_point():
+        return F.cross_entropy(prediction, y)
+    return -_normal(prediction, "NLL").log_prob(y).mean()
+
+
+Measure = str | Metric | Callable[[Any, Tensor], Any]  # what metric= may be; None picks one to suit the tasks
+BETTER = {"accuracy": 1, "MSE": -1, "loss": -1, "NLL": -1, "coverage": 0}
+
+
+def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
+    """The metric that is meant: a `Metric`, a name, a function, or for None accuracy or MSE, to suit the targets.
 
     Raises:
         ValueError: an unknown name, or integer targets that do not say whether they are classes.
     """
+    if isinstance(metric, Metric):
+        return metric
     if metric is None:
         if not query.y.is_floating_point() and query.way is None:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
                              "for regression give float targets (y.float())")
-        return "MSE" if query.y.is_floating_point() else "accuracy"
-    if not callable(metric) and metric not in ("accuracy", "MSE", "loss"):
-        raise ValueError(f"metric={metric!r}: expected 'accuracy', 'MSE', 'loss' or a function "
-                         "(prediction, y) -> scalar")
-    return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+        metric = "MSE" if query.y.is_floating_point() else "accuracy"
+    if callable(metric):
+        return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
+    if metric not in BETTER:
+        raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function (prediction, y) -> "
+                         "scalar, or a list of them")
+    if metric == "coverage":
+        return coverage()
+    f = {"accuracy": lambda p, y: accuracy(p, query._replace(y=y)), "loss": learner.task_loss,
+         "MSE": lambda p, y: mean_squared_error(p, query._replace(y=y)), "NLL": negative_log_likelihood}[metric]
+    return Metric(metric, f, BETTER[metric])
 
 
-def value(learner: Learner, metric: str | Metric | None, prediction: Tensor, query: Data) -> Tensor:
+def several(metric: Measure | Sequence[Measure] | None) -> list[Measure | None]:
+    """One metric or a list of them, as a list."""
+    if isinstance(metric, (list, tuple)):
+        if not metric:
+            raise ValueError("metric=[]: give one metric at least, or None")
+        return [*metric]
+    return [metric]
+
+
+def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data) -> Tensor:
     """The metric of one task's predictions, a scalar: "loss" is the learner's own, `task_loss`.
 
     Raises:
         ValueError: shapes that the metric cannot compare, or a metric that returns no scalar.
     """
-    name = metric_name(metric, query)
-    if metric == "loss":
-        metric = learner.task_loss
-    if callable(metric):
-        result = torch.as_tensor(metric(prediction, query.y), dtype=torch.float64)
-        if result.ndim:
-            raise ValueError(f"the metric {name} returned shape {tuple(result.shape)}, expected one number a task: "
-                             "take its mean")
-        return result
-    if not isinstance(prediction, Tensor):
-        raise ValueError(f"{type(learner).__name__} predicts a {type(prediction).__name__}, which {name} cannot "
+    metric = chosen(metric, learner, query)
+    if metric.name in ("accuracy", "MSE") and not isinstance(prediction, (Tensor, Normal)):
+        raise ValueError(f"{type(learner).__name__} predicts a {type(prediction).__name__}, which {metric.name} cannot "
                          f"compare with y: set {FIX}")
-    return (accuracy if name == "accuracy" else mean_squared_error)(prediction, query)
+    result = torch.as_tensor(metric.f(prediction, query.y))
+    if result.ndim:
+        raise ValueError(f"the metric {metric.name} returned shape {tuple(result.shape)}, expected one number a task: "
+                         "take its mean")
+    return result.double()
 
 
 def accuracy(prediction: Tensor, query: Data) -> Tensor:
@@ -65,6 +119,8 @@ def accuracy(prediction: Tensor, query: Data) -> Tensor:
     y, way = query.y, query.way
     if way is None or y.is_floating_point():
         raise ValueError("accuracy needs integer labels and way=: build the data with Data(x, y, way=N)")
+    if not isinstance(prediction, Tensor):
+        raise ValueError(f"accuracy needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
     if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
         raise ValueError(f"accuracy needs logits of shape {(*y.shape, way)}, one for each of {way} classes, to compare "
                          f"with labels {tuple(y.shape)}; the predictions have shape {tuple(prediction.shape)}. Set the "
@@ -75,10 +131,19 @@ def accuracy(prediction: Tensor, query: Data) -> Tensor:
     return torch.where(tied.any(), torch.nan, right)
 
 
-def mean_squared_error(prediction: Tensor, query: Data) -> Tensor:
-    """(1/M) sum (prediction - y)^2 for equal shapes (M, D); broadcasting would compare all with all."""
+def mean_squared_error(prediction: Tensor | Normal, query: Data) -> Tensor:
+    """(1/M) sum (prediction - y)^2 for equal shapes (M, D); broadcasting would compare all with all. Of a `Normal`, its
+    mean."""
+    prediction = prediction.mean if isinstance(prediction, Normal) else prediction
     if prediction.shape != query.y.shape or not query.y.is_floating_point():
         raise ValueError(f"MSE needs float targets of the predictions' shape: predictions {tuple(prediction.shape)}, "
                          f"targets {tuple(query.y.shape)} ({query.y.dtype}). Make them equal (y[:, None], or "
                          f"prediction.squeeze(-1)), or set {FIX}")
     return (prediction - query.y).pow(2).mean()
+
+
+def _normal(prediction: Any, name: str) -> Normal:
+    if not isinstance(prediction, Normal):
+        raise ValueError(f"{name} needs predictions that say how sure they are, a metalib.Normal(mean, std) or for NLL "
+                         f"logits, and got a {type(prediction).__name__}: choose another metric")
+    return prediction

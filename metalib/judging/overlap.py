@@ -83,7 +83,7 @@ def near_pairs(drawn: Iterable[Episode]) -> int:
     """Pairs of a support and a query example of one class, not equal, much nearer than such pairs usually are."""
     distances = []
     for task in (one for batch in drawn for one in _tasks(batch)):
-        (s, s_y, way), (q, q_y, _) = ((d.x.cpu().flatten(1), d.y.cpu(), d.way) for d in task[:2])
+        (s, s_y, way), (q, q_y, _) = ((d.x.cpu().flatten(1), d.y.cpu(), d.way) for d in task)
         if not s.is_floating_point() or s.shape[1] < 16:  # ids have no distance, and a plane is soon full
             return 0
         for n in range(way):
@@ -108,8 +108,7 @@ def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
 
 def _rows(task: Episode) -> set[bytes]:
     """8 bytes for each example of a task, whatever precision its numbers were drawn in."""
-    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy()
-            for d in task[:2]]
+    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy() for d in task]
     return {hashlib.blake2b(row.tobytes(), digest_size=8).digest() for part in flat for row in part}
 
 

@@ -8,6 +8,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_number
 from metalib.episode import Data, Episode
 from metalib.tasks.protocol import check_request
 
@@ -17,29 +18,40 @@ class Sinusoids:
 
         A ~ U(amplitude),  b ~ U(phase),  x ~ U(-5, 5);    x and y (T, K, 1) in float64
 
+    With noise, y is that plus noise * N(0, 1), in the support and in the query alike.
+
     Args:
         shot: K, support points.
         query: Q, query points.
         amplitude: the range of A.
         phase: the range of b, in radians.
+        noise: the standard deviation of the targets' noise; 0 draws none, and the same tasks as ever.
         dtype: float64 by default, so that toy results agree across machines.
     """
 
     def __init__(self, shot: int = 10, query: int = 10, *, amplitude: tuple[float, float] = (0.1, 5.0),
-                 phase: tuple[float, float] = (0.0, math.pi), dtype: torch.dtype = torch.float64) -> None:
+                 phase: tuple[float, float] = (0.0, math.pi), noise: float = 0.0,
+                 dtype: torch.dtype = torch.float64) -> None:
         if not all(isinstance(v, Integral) and v >= 1 for v in (shot, query)):
             raise ValueError(f"shot={shot!r}, query={query!r}: integers, each must be at least 1")
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype, in which a sine is no whole number")
         if not all(math.isfinite(v) for v in (*amplitude, *phase)):
             raise ValueError(f"amplitude={amplitude}, phase={phase}: expected two finite numbers each, low and high")
-        self.shot, self.query, self.amplitude, self.phase, self.dtype = shot, query, amplitude, phase, dtype
+        check_number(noise, "noise")
+        self.shot, self.query, self.amplitude, self.phase = shot, query, amplitude, phase
+        self.noise, self.dtype = noise, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n tasks on the CPU."""
         A, b = self.sample_functions(n, generator=generator)
         x = 10 * torch.rand(n, self.shot + self.query, 1, generator=generator, dtype=torch.float64) - 5
-        return self.episode(A, b, x[:, :self.shot], x[:, self.shot:])
+        drawn = self.episode(A, b, x[:, :self.shot], x[:, self.shot:])
+        if not self.noise:
+            return drawn
+        noise = self.noise * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(self.dtype)
+        parts = zip(drawn, noise.split([self.shot, self.query], 1), strict=True)
+        return Episode(*(data._replace(y=data.y + e) for data, e in parts))
 
     def sample_functions(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(A, b) of n tasks, each (T,)."""
@@ -56,4 +68,5 @@ class Sinusoids:
         return Episode(data(support_x), data(query_x))
 
     def __repr__(self) -> str:
-        return f"Sinusoids(shot={self.shot}, query={self.query})"
+        noise = f", noise={self.noise}" if self.noise else ""
+        return f"Sinusoids(shot={self.shot}, query={self.query}{noise})"

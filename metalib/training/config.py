@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metalib.arguments import plain
+from metalib.judging.metrics import BETTER
 from metalib.training.distributed import tasks_each
 
 HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
@@ -47,7 +48,7 @@ class TrainConfig:
     val_episodes: int = 200
     """Tasks per validation."""
     metric: str | None = None
-    """Of the validation: "accuracy" (more is better), "MSE", "loss" (the learner's own); see `meta_test`."""
+    """Of the validation: "accuracy", "MSE", "loss" (the learner's own) or "NLL"; see `meta_test`."""
     checkpoint: str | Path | None = None
     """File for the training state. If it exists, training resumes from it, bit for bit."""
     checkpoint_every: int = 500
@@ -89,8 +90,9 @@ def check(config: TrainConfig) -> None:
                         "Validation tasks are the fourth, val_tasks=")
     if config.schedule not in ("constant", "cosine"):
         raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
-    if config.metric not in (None, "accuracy", "MSE", "loss"):
-        raise ValueError(f"metric={config.metric!r}: expected 'accuracy', 'MSE', 'loss', or None to suit the tasks")
+    if config.metric is not None and not BETTER.get(config.metric):  # a coverage has no better end
+        known = [name for name, better in BETTER.items() if better]
+        raise ValueError(f"metric={config.metric!r}: expected one of {known}, or None to suit the tasks")
     for name in POSITIVE:
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"{name}={getattr(config, name)}: must be positive")

@@ -86,6 +86,8 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
             if i == config.iterations or stop:
                 break
             episodes = share(_drawn(tasks, config, i, generator, device)).to(device)
+            if "elapsed" in learner._buffers:
+                learner.elapsed.fill_(i / config.iterations)
             loss, threads = _gradient(learner, episodes, config, i, threads)
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
@@ -122,8 +124,7 @@ def training_episodes(tasks: Tasks, config: TrainConfig) -> Iterator[Episode]:
 def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator, device: torch.device) -> Episode:
     """The meta-batch of meta-iteration i, what the tasks draw for themselves included."""
     with own_randomness(derived(config.seed, f"draws/{i}"), device):
-        drawn = check_drawn(tasks.sample(config.meta_batch, generator=generator), config.meta_batch, "tasks")
-    return drawn.keyed(derived(config.seed, f"keys/{i}"))
+        return tasks.sample(config.meta_batch, generator=generator)
 
 
 def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
@@ -133,6 +134,7 @@ def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
     Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
     taken again in one thread, and so is every later one.
     """
+    check_drawn(episodes, tasks_each(config.meta_batch), "tasks")
     with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
         loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
                                    precision=config.precision, compile=config.compile))

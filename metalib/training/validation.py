@@ -8,6 +8,7 @@ from warnings import warn
 
 from metalib.functional import derived
 from metalib.judging.evaluate import meta_test
+from metalib.judging.metrics import BETTER
 from metalib.judging.score import Score
 from metalib.learner import Learner, device_of
 from metalib.tasks import Tasks
@@ -37,7 +38,7 @@ def validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: H
     score = _score(learner, val_tasks, config, config.val_episodes, f"validation {iteration}")
     history.validations.append((iteration, score.mean, score.ci95))
     log.validation(iteration, score)
-    merit = score.mean if score.metric == "accuracy" else -score.mean
+    merit = BETTER[score.metric] * score.mean
     if not math.isfinite(merit):
         warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
              stacklevel=2)
