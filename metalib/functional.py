@@ -215,8 +215,8 @@ def dot(a: Params, b: Params) -> Tensor:
 
 def relative_error(a: Params, b: Params) -> float:
     """|a - b| / |b| over all entries of two dicts of tensors, in float64."""
-    diff = sum((a[k].double() - b[k].double()).pow(2).sum() for k in b)
-    return float((diff / sum(b[k].double().pow(2).sum() for k in b).clamp(min=1e-300)).sqrt())
+    diff = sum((a[k].detach().double() - b[k].detach().double()).pow(2).sum() for k in b)
+    return float((diff / sum(b[k].detach().double().pow(2).sum() for k in b).clamp(min=1e-300)).sqrt())
 
 
 def conjugate_gradient(product: Callable[[Params], Params], b: Params, *, steps: int = 10,

@@ -36,14 +36,17 @@ class mlp(Recorded, nn.Module):  # noqa: N801
         widths = [in_dim, *hidden, out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads, (M, hidden[-1])."""
         _same_dtype(x, self.layers[0].weight)
         act = torch.tanh if self.activation == "tanh" else F.relu
         h = x.flatten(1)  # (M, in_dim)
-        *hidden, last = self.layers
-        for layer in hidden:
+        for layer in self.layers[:-1]:
             h = act(layer(h))
-        return last(h)  # (M, out_dim)
+        return h
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[-1](self.features(x))  # (M, out_dim)
 
 
 class conv4(Recorded, nn.Module):  # noqa: N801
@@ -76,7 +79,8 @@ class conv4(Recorded, nn.Module):  # noqa: N801
         self.blocks = nn.ModuleList(ConvBlock(in_channels if i == 0 else channels, channels, norm) for i in range(4))
         self.head = nn.Linear(self.embedding_dim, out_dim) if out_dim else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """The embedding, (M, D), which is what the linear layer reads."""
         expected = (self.in_channels, self.image_size, self.image_size)
         if x.shape[1:] != expected:
             raise ValueError(f"conv4 was built for images {expected}, got {tuple(x.shape[1:])}: "
@@ -84,8 +88,35 @@ class conv4(Recorded, nn.Module):  # noqa: N801
         _same_dtype(x, self.blocks[0].weight)
         for block in self.blocks:
             x = block(x)  # (M, C, H/2, W/2)
-        z = x.flatten(1)  # (M, D)
+        return x.flatten(1)  # (M, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.features(x)
         return z if self.head is None else self.head(z)
+
+
+class WithContext(Recorded, nn.Module):
+    """A network that reads C more numbers with every input: the context of the task, zeros before adaptation.
+
+        f(x; c) = net([x, c]),        c = 0
+
+    `MAML(WithContext(net, 5), adapts="context")` moves c alone, so a task is C numbers: CAVIA.
+
+    Args:
+        net: reads (M, D + C).
+        dim: C.
+
+    Zintgraf et al. (2019), "Fast context adaptation via meta-learning", ICML.
+    """
+
+    def __init__(self, net: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.net, self.dim = net, dim
+        self.context = nn.Parameter(torch.zeros(dim), requires_grad=False)  # each task starts from zero
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.net(torch.cat([x, self.context.to(x.dtype).expand(len(x), -1)], 1))
 
 
 def _same_dtype(x: Tensor, weight: Tensor) -> None:

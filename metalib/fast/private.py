@@ -73,8 +73,10 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
                         m._buffers.update(buffers)
 
 
-def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
+def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str = "__call__") -> Any:
     """module(*args) with `params` in place of those of its parameters; the module itself is never touched.
+
+    With `method`, module.method(*args) is called instead, which takes no params.
 
     Every call that a learner makes to a network goes through here. A call with params has a twin to itself, which keeps
     them: activation checkpointing runs parts of it again in the backward pass, and must find them there. What the
@@ -85,14 +87,14 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
         RuntimeError: activation checkpointing where no twin can be made.
     """
     if is_twin(module):
-        return _called(module, params, args)
+        return _called(module, params, args, method)
     with private(module) as mine, read_only(mine):
-        return _called(mine, params, args)
+        return _called(mine, params, args, method)
 
 
-def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...]) -> Any:
+def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...], method: str) -> Any:
     if not params:
-        return mine(*args)
+        return getattr(mine, method)(*args)
     slots = dict(mine.named_parameters(remove_duplicate=False))
     if unknown := params.keys() - slots:
         raise ValueError(f"{type(mine).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and phi "

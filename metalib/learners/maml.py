@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from metalib.arguments import check_network, check_number
-from metalib.episode import Data, check_support
+from metalib.episode import Data, Episode, check_support
 from metalib.fast.block import ConvBlock
 from metalib.fast.private import call, is_frozen, own_parameters
 from metalib.functional import Params, descend, gradient
@@ -41,8 +42,17 @@ class MAML(Learner):
             "head": the last layer alone (ANIL: Raghu et al., 2020): the net's `head` if it has one, else the last
             module, in the order in which they were made, that has parameters.
             "norm": scale and shift of the normalisation layers.
+            "context": the context of `WithContext` (CAVIA: Zintgraf et al., 2019).
             (name, parameter) -> bool: those for which it is true. Like the three words before, it does not look at
             `requires_grad`. Of a parameter that two layers share, each of its names is tried.
+
+        step_losses: the share of training, 0 to 1, in which the query loss after every inner step counts; see below.
+
+    With step_losses = r, after a share t of training,
+
+        meta-loss = sum_j w_j L_Q(phi_j),    w_j = max(0, 1 - t / r) / J for j < J,    w_J = 1 - sum of the others,
+
+    so that early in training every inner iterate is held to something (Antoniou, Edwards and Storkey, 2019, section 3).
 
     Raises:
         TypeError: `net` is no network.
@@ -54,17 +64,21 @@ class MAML(Learner):
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
+                 adapts: str | Callable[[str, Tensor], bool] | None = None, step_losses: float = 0.0) -> None:
         super().__init__(loss)
         check_network(net)
         if order not in (1, 2) or isinstance(order, bool):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
         check_number(inner_lr, "inner_lr")
         check_number(steps, "steps", whole=True)
-        if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm")):
-            raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm' or a function of a parameter's "
-                             "name and the parameter")
+        check_number(step_losses, "step_losses")
+        if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm", "context")):
+            raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm', 'context' or a function of a "
+                             "parameter's name and the parameter")
         self.net, self.inner_lr, self.steps, self.order, self.adapts = net, inner_lr, steps, order, adapts
+        self.step_losses = step_losses
+        if step_losses:
+            self.register_buffer("elapsed", torch.zeros(()), persistent=False)
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:
         """phi_J, the weights after the inner loop; `steps` overrides J, for example to adapt longer at test time."""
@@ -75,12 +89,25 @@ class MAML(Learner):
         check_support(support)
         phi = adapting(self.net, self.adapts)  # phi_0 = theta
         iterates = [phi]
-        for _ in range(self.steps if steps is None else steps):
+        for j in range(self.steps if steps is None else steps):
             # grad L_S(phi_j); order 1 takes it as a constant: d phi_{j+1} / d phi_j = I
             g = gradient(self.support_loss, phi, support, differentiable=self.order == 2)
-            phi = descend(phi, g, self.inner_lr)
+            phi = descend(phi, g, self.rate(j))
             iterates.append(phi)
         return iterates
+
+    def rate(self, j: int) -> float | Params:
+        """alpha of inner step j; a subclass may give one for each parameter."""
+        return self.inner_lr
+
+    def forward(self, episode: Episode) -> Tensor:
+        """The meta-loss of one task: L_Q(phi_J), or a weighted sum of L_Q(phi_j) over the steps."""
+        if not self.step_losses or self.steps < 2:
+            return super().forward(episode)
+        losses = [self.task_loss(self.predict(phi, episode.query.x), episode.query.y)
+                  for phi in self.path(episode.support)[1:]]
+        early = (1 - self.elapsed / self.step_losses).clamp(min=0) / self.steps  # w_j for j < J
+        return early * sum(losses[:-1]) + (1 - (self.steps - 1) * early) * losses[-1]
 
     def support_loss(self, phi: Params, support: Data) -> Tensor:
         """L_S(phi), the inner loss."""
@@ -105,17 +132,25 @@ def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None)
         names = [*slots]
     elif callable(adapts):
         names = [k for k, p in slots.items() if adapts(k, p)]
+    elif adapts == "context":
+        names = [k for k in slots if k.rpartition(".")[2] == "context"]
     elif adapts == "norm":
         names = [k for k in slots if _normalises(net.get_submodule(_owner(k)), k)]
     else:
-        head = "head" if isinstance(getattr(net, "head", None), nn.Module) else _owner(next(reversed(slots), ""))
-        names = [k for k in slots if f"{_owner(k)}.".startswith(f"{head}.")]
+        names = [k for k in slots if f"{_owner(k)}.".startswith(f"{head_of(net)}.")]
     moved = {id(slots[k]) for k in names}  # a shared parameter goes by the first of its names
     chosen = {k: p for k, p in params.items() if id(p) in moved}
     if not chosen:
         raise ValueError(f"adapts={adapts!r} selects none of the {len(params)} parameters {[*params][:4]}...: there is "
                          "nothing that the inner loop could move")
     return chosen
+
+
+def head_of(net: nn.Module) -> str:
+    """The name of a network's head: `head` if it has one, else the last module that has parameters."""
+    if isinstance(getattr(net, "head", None), nn.Module):
+        return "head"
+    return _owner(next(reversed(own_parameters(net, every_name=True)), ""))
 
 
 def _owner(name: str) -> str:

@@ -1,0 +1,100 @@
+"""Implicit MAML: the gradient of where the inner loop ends, not of how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from metalib.arguments import check_number
+from metalib.episode import Data, Episode, check_support
+from metalib.functional import (
+    Params,
+    conjugate_gradient,
+    descend,
+    dot,
+    gradient,
+    gradient_and_value,
+    hvp,
+    relative_error,
+    surrogate,
+)
+from metalib.learners.maml import MAML, adapting
+
+
+class ImplicitMAML(MAML):
+    """Adaptation solves a proximal problem, and its meta-gradient needs the solution alone.
+
+        phi* = argmin_phi  L_S(phi) + (lambda / 2) |phi - theta|^2
+        d L_Q(phi*) / d theta = (I + H / lambda)^{-1} grad L_Q(phi*),    H the Hessian of L_S at phi*
+
+    The problem is approached by J steps of gradient descent from theta, the product with the inverse by conjugate
+    gradient, which needs products with H alone: memory does not grow with J. Where the problem is not solved, the
+    formula is not the gradient of what was computed (`approximate`), and `gradient_error` says by how much.
+
+    Args:
+        net, loss, adapts: see `MAML`. What the inner loop does not move gets no meta-gradient.
+        inner_lr: alpha. Steps shrink the distance to phi* only if alpha < 2 / (lambda + largest eigenvalue of H).
+        steps: J.
+        strength: lambda, how strongly theta holds phi.
+        cg_steps: products with H in the conjugate gradient.
+
+    Raises:
+        ValueError: as `MAML`; a strength that is not positive.
+
+    Rajeswaran, Finn, Kakade and Levine (2019), "Meta-learning with implicit gradients", NeurIPS.
+    """
+
+    approximate = True
+
+    def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 16,
+                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, strength: float = 1.0, cg_steps: int = 5,
+                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
+        super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
+        check_number(strength, "strength")
+        check_number(cg_steps, "cg_steps", whole=True)
+        if not strength > 0:
+            raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
+        self.strength, self.cg_steps = strength, cg_steps
+
+    def path(self, support: Data, steps: int | None = None) -> list[Params]:
+        """Every inner iterate [phi_0, ..., phi_J]; nothing differentiates through them."""
+        check_support(support)
+        theta = {k: p.detach() for k, p in adapting(self.net, self.adapts).items()}
+        iterates = [theta]
+        for _ in range(self.steps if steps is None else steps):
+            phi = iterates[-1]
+            g = gradient(self.support_loss, phi, support, differentiable=False)
+            pull = {k: g[k] + self.strength * (phi[k] - theta[k]) for k in theta}
+            iterates.append(descend(phi, pull, self.inner_lr))
+        return iterates
+
+    def forward(self, episode: Episode) -> Tensor:
+        """L_Q(phi_J), with the implicit meta-gradient in its graph (`surrogate`)."""
+        support, query = episode
+        phi = self.adapt(support)
+        g, loss = gradient_and_value(self.support_loss, phi, query, differentiable=False)
+
+        def product(v: Params) -> Params:
+            Hv = hvp(lambda p: self.support_loss(p, support), phi, v)
+            return {k: v[k] + Hv[k] / self.strength for k in v}
+
+        direction = conjugate_gradient(product, g, steps=self.cg_steps)
+        theta = adapting(self.net, self.adapts)
+        return surrogate(loss, dot({k: v.detach() for k, v in direction.items()}, theta))
+
+    def gradient_error(self, episode: Episode, *, steps: int = 1000, cg_steps: int = 100) -> float:
+        """How far the meta-gradient at these settings is from that of the solved problem, relative, for one task.
+
+        Args:
+            episode: one task, in the network's dtype; float64 if small errors matter.
+            steps, cg_steps: of the reference.
+        """
+        own, theta = (self.steps, self.cg_steps), {k: p for k, p in self.named_parameters() if p.requires_grad}
+        try:
+            here, _ = self.task_gradient(theta, episode)
+            self.steps, self.cg_steps = steps, cg_steps
+            solved, _ = self.task_gradient(theta, episode)
+        finally:
+            self.steps, self.cg_steps = own
+        return relative_error(here, solved)
