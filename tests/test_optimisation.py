@@ -174,7 +174,8 @@ def test_equal_rates_are_maml_and_each_step_has_its_own():
             assert relative_error(a, b) < 1e-12
     learner = MetaSGD(net, 0.05, 2, per="step").double()
     with torch.no_grad():
-        learner.log_rates[0].copy_(torch.tensor([math.log(0.05), -math.inf]))  # the second step, and all later ones: 0
+        rates = torch.tensor([math.log(0.05), -math.inf], dtype=torch.float64)
+        learner.log_rates[0].copy_(rates)  # the second step, and all later ones: 0
     path = learner.path(support, 4)
     assert relative_error(path[1], plain[1]) < 1e-12 and relative_error(path[4], path[1]) == 0
 
@@ -349,7 +350,7 @@ def test_a_context_is_all_that_moves_and_it_starts_from_zero():
 # --- all of them -------------------------------------------------------------------------------------------------
 
 ALL = {**EXACT, "FOMAML": lambda net: FOMAML(net, 0.05, 3), "Reptile": lambda net: Reptile(net, 0.05, 3),
-       "implicit": lambda net: ImplicitMAML(net, 0.05, 4, strength=2.0, cg_steps=2)}
+       "implicit": lambda net: ImplicitMAML(net, 0.02, 6, strength=4.0, cg_steps=3)}
 
 
 @pytest.mark.parametrize("method", ALL)
