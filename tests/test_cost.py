@@ -9,7 +9,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import rows
-from recipes.cost import passes
+from metalib import ANIL, FOMAML, MAML, FewShot, ImplicitMAML, MetaSGD, Reptile, glyphs, meta_gradient, seeded
+from recipes.cost import passes, passes_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROW = replace(rows.ROWS["5-way 1-shot"], tasks=1, query=5)
@@ -73,3 +74,31 @@ def test_a_perceptron_s_hidden_layers_cost_the_same(order):
 def test_another_order_is_refused():
     with pytest.raises(ValueError, match="order=3: expected 1 or 2"):
         passes(5, 75, steps=1, order=3)
+
+
+class Plain(torch.nn.Sequential):
+    """Equal hidden layers, so that a pass costs the same in each, and a small head."""
+
+    def __init__(self):
+        super().__init__(*[m for _ in range(9) for m in (torch.nn.Linear(784, 784), torch.nn.Tanh())])
+        self.head = torch.nn.Linear(784, 5)
+
+    def features(self, x):
+        for layer in [*self][:-1]:
+            x = layer(x.flatten(1))
+        return x
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("make", [
+    lambda net: MAML(net, 0.1, 2), lambda net: FOMAML(net, 0.1, 3), lambda net: MetaSGD(net, 0.1, 2, per="tensor"),
+    lambda net: ANIL(net, 0.1, 4), lambda net: Reptile(net, 0.1, 3), lambda net: Reptile(net, 0.1, 4, batch=7),
+    lambda net: ImplicitMAML(net, 0.1, 3, cg_steps=2), lambda net: ImplicitMAML(net, 0.1, 1, cg_steps=4)])
+def test_every_relative_of_maml_costs_what_is_said(make):
+    net, episodes = Plain(), FewShot(glyphs().split("val"), 5, 2, 3).sample(1, generator=seeded(0))
+    learner = make(net)
+    unit = one_pass(net, episodes.query.x[0], episodes.query.y[0])
+    counted_passes = counted(lambda: meta_gradient(learner, episodes, "loop", threads=1)) / unit
+    assert counted_passes == pytest.approx(passes_of(learner, 10, 15), rel=0.06)
