@@ -8,7 +8,7 @@ The public names, in reading order. A meta-learner is a function from a small da
 from metalib.episode import Data, Episode  # isort: skip
 from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
-from metalib.tasks import Classify, FewShot, FixedEpisodes, Sinusoids  # isort: skip
+from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
@@ -16,6 +16,7 @@ from metalib.learners.anil import ANIL  # isort: skip
 from metalib.learners.rates import MetaSGD  # isort: skip
 from metalib.learners.reptile import Reptile  # isort: skip
 from metalib.learners.implicit import ImplicitMAML  # isort: skip
+from metalib.learners.sequence import SequenceLearner  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
@@ -38,9 +39,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Data", "Episode", "Normal", "ClassData", "ClassImages", "glyphs", "omniglot",
-    "FewShot", "FixedEpisodes", "Sinusoids", "Classify", "mlp", "conv4", "WithContext",
+    "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "mlp", "conv4", "WithContext",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
-    "ProtoNet", "Pretrained", "PixelFloor",
+    "ProtoNet", "Pretrained", "PixelFloor", "SequenceLearner",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",

@@ -71,6 +71,9 @@ def task_axis(episode: Any) -> Any:
     return tree_map(lambda entry: 0 if isinstance(entry, Tensor) else None, episode)
 
 
+TASK_AXIS = task_axis(Episode(Data(torch.empty(0), torch.empty(0)), Data(torch.empty(0), torch.empty(0))))  # of any
+
+
 def check_episodes(episodes: Episode) -> None:
     """Refuse a meta-batch whose numbers would come out wrong without an error: on whole batches, where values are seen.
 

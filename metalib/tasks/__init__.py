@@ -2,7 +2,8 @@
 
 from metalib.tasks.few_shot import Classify, FewShot
 from metalib.tasks.fixed import FixedEpisodes
+from metalib.tasks.linear import LinearTasks
 from metalib.tasks.protocol import Tasks
 from metalib.tasks.sinusoids import Sinusoids
 
-__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "Sinusoids"]
+__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids"]
