@@ -29,7 +29,7 @@ def number(docname: str) -> int | None:
 
 
 def label(docname: str) -> str | None:
-    """What a page is called: "4" for book/04_mathematics_of_maml, "4a" for its deep dive; None for a page of no chapter."""
+    """What a page is called: "4" for 04_mathematics_of_maml, "4a" for its deep dive 04a_name; None outside chapters."""
     found = re.fullmatch(r"(?:.*/)?(\d\d)([a-z]?)_[^/]*", docname)
     return f"{int(found[1])}{found[2]}" if found else None
 
