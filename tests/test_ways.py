@@ -41,6 +41,9 @@ def chapters_of(pages: dict[str, str]) -> dict[int, str]:
 def test_a_number_is_that_of_the_file():
     assert numbering.number("book/04_mathematics_of_maml") == numbering.number("04_mathematics_of_maml") == 4
     assert numbering.number("book/00_play") == 0 and numbering.number("book/glossary") is None
+    assert numbering.number("book/04a_proofs") == 4, "a deep dive is of its chapter, and has a letter"
+    assert [numbering.label(f"book/{name}") for name in ("04_maml", "04a_proofs", "00_play", "glossary")] == [
+        "4", "4a", "0", None]
 
 
 def test_every_chapter_has_its_promise_and_only_unwritten_ones_a_planned_title():
@@ -136,7 +139,7 @@ def test_the_search_calls_a_chapter_by_its_file(site):  # noqa: F811
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     index = json.loads(index[index.index("(") + 1:index.rindex(")")])
     for name, title in zip(index["docnames"], index["titles"], strict=True):
-        n = numbering.number(name)
+        n = numbering.label(name)
         assert n is None or re.match(rf"{n}\. \D", words(title)), (name, title)
 
 
