@@ -67,7 +67,7 @@ def figure(tasks: int = 5, *, seed: int | None = None) -> Widget:
     alt = (f"Fifty 95 % intervals of the same model, each from a test of {tasks} tasks, and the true mean, which some "
            "of them miss. One can draw more, change the number of tasks and the kind of interval, and count.")
     widget = Widget("intervals.js", data, alt=alt, png=_png(tasks))
-    widget.colours = 16
+    widget.colours = 12
     return widget
 
 
@@ -89,6 +89,6 @@ def _png(tasks: int) -> bytes:
     axis.set_title("95 % intervals, mean ± 1.96 s / √n", fontsize=10)
     figure.legend(fontsize=9, loc="outside lower center", frameon=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=125)
+    figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
     return buffer.getvalue()
