@@ -77,7 +77,8 @@ def _png(support: Data, rates: tuple[float, float], steps: int, start: tuple[flo
     a, b = torch.meshgrid(*(torch.linspace(*side, 80, dtype=torch.float64) for side in SIDES), indexing="xy")
     e = torch.stack([a, b], -1) - w
     figure, axis = plt.subplots(figsize=(3.6, 4.0), facecolor="white", layout="constrained")
-    axis.contour(a, b, 0.5 * torch.einsum("...i,ij,...j->...", e, H, e), levels=LEVELS, colors="0.75", linewidths=0.8, antialiased=False)
+    loss = 0.5 * torch.einsum("...i,ij,...j->...", e, H, e)
+    axis.contour(a, b, loss, levels=LEVELS, colors="0.75", linewidths=0.8, antialiased=False)
     for rate, colour, line, mark, name in zip(rates, (COLOURS[0], COLOURS[3]), ("-", "--"), "os",
                                               ("every step is shorter", "every jump is longer"), strict=True):
         axis.plot(*path(support, rate, steps, start).T, line, marker=mark, markersize=4, linewidth=1.4, color=colour,
