@@ -23,12 +23,12 @@ function leaks(root, data) {
   const live = el("p", { class: "mk-live", role: "status", "aria-live": "polite" });
   const rows = data.leaks.map((l) => {
     const gained = el("span", { class: "mk-gain" }), mark = el("span", { class: "mk-mine" }), knob = el("span", { class: "mk-knob", "aria-hidden": "true" });
-    const name = el("span", { class: "mk-name" }, el("strong", {}, `${l.n} ${l.name}`), mark, el("small", {}, l.what));
-    return { ...l, gained, mark, node: el("button", { type: "button", class: "mk-row", "data-leak": l.key, click: () => press(l.key) }, knob, name, gained) };
+    const name = el("span", { class: "mk-name" }, el("strong", {}, `${l.n} ${l.name}`), mark);
+    return { ...l, gained, mark, node: el("button", { type: "button", class: "mk-row", "data-leak": l.key, click: () => press(l.key) }, knob, name, gained, el("small", {}, l.what)) };
   });
-  const split = el("div", { class: "mk-row mk-recorded" }, el("span", { class: "mk-none", "aria-hidden": "true" }, "–"),
-    el("span", { class: "mk-name" }, el("strong", {}, "2 split by image"),
-      el("small", {}, `needs training: the chapter's record of a small ProtoNet, ${data.seeds} seeds`)), el("span", { class: "mk-gain" }, data.split));
+  const recorded = el("span", { class: "mk-gain" });
+  const split = el("div", { class: "mk-row mk-recorded" }, el("span", { class: "mk-none", "aria-hidden": "true" }, "–"), el("span", { class: "mk-name" }, el("strong", {}, "2 split by image")),
+    recorded, el("small", {}, `needs training: recorded, of another learner (small ProtoNet, ${data.seeds} seeds)`));
   const list = el("div", { class: "mk-list", role: "group", "aria-label": "the leaks" }, rows[0].node, split, ...rows.slice(1).map((r) => r.node));
   const bars = ["without", "with"].map((kind) => {
     const fill = el("i", { class: `mk-fill mk-${kind}` }), whisker = el("i", { class: "mk-whisker" }), value = el("span", { class: "mk-value" }), name = el("span", {});
@@ -40,9 +40,11 @@ function leaks(root, data) {
   const again = el("button", { type: "button", click: () => { seed += 1; shown = 1; examine(); } }, `${EXAMS} other exams`);
   const another = el("button", { type: "button", click: () => { shown = shown % EXAMS + 1; paper(); } }, "Another exam");
   const heading = el("p", { class: "mk-head" }), support = el("div", { class: "mk-cards" }), queries = el("div", { class: "mk-cards" }), told = el("p", { class: "mk-told" });
-  root.replaceChildren(el("style", {}, STYLE), el("p", {}, el("strong", {}, "Six switches, one learner")), live, list, ...bars.map((b) => b.node), axis,
+  root.replaceChildren(el("style", {}, STYLE), el("p", {}, el("strong", {}, "Six switches, one learner")), live, ...bars.map((b) => b.node), axis, list,
     el("div", { class: "mk-tools" }, off, again, another), heading, told, el("p", { class: "mk-head" }, "Support, with its labels"), support,
-    el("p", { class: "mk-head" }, "Queries in their order, with the label that the learner says"), queries);
+    el("p", { class: "mk-head" }, "Queries in their order, with the label that the learner says"), queries,
+    el("p", { class: "mk-note" }, `The learner is not trained. It compares a query's pixels with the support, and adds ${data.place} for the label of the query's place in the list (the first ${Q} places are label 0, ...) ` +
+      `and up to ${data.recall} for the label that the most similar of ${4 * data.characters} characters had in ${data.practiceExams} practice exams, with other drawings. These weights are our choice: other weights, other points.`));
 
   // --- measuring: 600 exams in the page, a few a frame
   function press(key) {
@@ -83,15 +85,16 @@ function leaks(root, data) {
       r.gained.textContent = guess !== null && alone && valuesOf(NONE) ? points(gain(alone, valuesOf(NONE))) : "";
     });
     list.classList.toggle("mk-guessing", guess === null);
-    const named = rows.filter((r) => on.has(r.key)).map((r) => r.n).join(" + ");
-    [["no leak", honest], [named ? `leak ${named}` : "no switch on", named ? leaky : null]].forEach(([name, values], i) => {
+    recorded.textContent = guess === null ? "" : data.split;
+    const named = rows.filter((r) => on.has(r.key)).map((r) => r.n);
+    [["no leak", honest], [named.length ? `leak${named.length > 1 ? "s" : ""} ${named.join(" + ")}` : "no switch is on", named.length ? leaky : null]].forEach(([name, values], i) => {
       const bar = bars[i], s = values && values.length > 1 ? world.score(values) : null;
       bar.name.textContent = name;
       bar.value.textContent = s ? percent(s) + (values.length < EXAMS ? ` (${values.length} exams)` : "") : "";
       bar.fill.style.width = s ? `${100 * s.mean}%` : "0";
       bar.whisker.style.left = s ? `${100 * Math.max(0, s.mean - s.ci95)}%` : "0";
       bar.whisker.style.width = s ? `${100 * (Math.min(1, s.mean + s.ci95) - Math.max(0, s.mean - s.ci95))}%` : "0";
-      bar.whisker.hidden = !s;
+      bar.whisker.hidden = bar.fill.hidden = !s;
     });
   }
 
@@ -102,7 +105,7 @@ function leaks(root, data) {
       return;
     }
     const names = rows.filter((r) => on.has(r.key)), single = rows.map((r) => valuesOf(new Set([r.key])));
-    let text = names.length ? `With ${names.map(called).join(" and ")}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
+    let text = names.length ? `With ${names.length < 3 ? names.map(called).join(" and ") : `leaks ${names.map((r) => r.n).join(", ")}`}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
       : `All leaks are off: ${base}. Switch one on; you guessed ${called(leak(guess))}.`;
     if (single.every(Boolean)) {
       const gains = single.map((v) => gain(v, honest).mean), best = rows[gains.indexOf(Math.max(...gains))];
@@ -126,10 +129,10 @@ function leaks(root, data) {
     const notes = {
       shared: asked ? `Outlined: ${asked} ${asked === 1 ? "query is" : "queries are"} the support's own drawing.` : "By chance no query of this exam is a copy: look at another.",
       labels: "Outlined support: each of these always has the label under it; the learner remembers.",
-      order: `Each row of queries is one label, 0 to ${N - 1}: the place says it.`,
+      order: `Each row of queries (underlined) is one label, 0 to ${N - 1}: the place says it.`,
       rotations: "Outlined support: one character, turned four times.",
-      batch: `Nothing in the drawings: the learner reads all ${N * Q} queries before it answers one.`,
-      balance: `Nothing in the drawings: the learner gives each label about ${Q} of the ${N * Q} queries.` };
+      batch: `No drawing shows it: the learner reads all ${N * Q} queries before it answers one.`,
+      balance: `No drawing shows it: the learner hands out each label about ${Q} times.` };
     heading.textContent = `Exam ${shown} of ${EXAMS}: ${e.said.filter((n, j) => n === e.y[j]).length} of ${N * Q} right`;
     told.textContent = on.size ? rows.filter((r) => on.has(r.key)).map((r) => notes[r.key]).join(" ") : "No query is in the support, labels are new, queries are shuffled.";
     support.replaceChildren(...e.support.map((row, n) => card(row, `${n}`, outlined(on.has("labels") || (on.has("rotations") && n < 4)
@@ -158,18 +161,18 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] button { font: inherit; color: inherit; background: transparent; cursor: pointer; min-height: 2.75rem; padding: 0.25rem 0.7rem;
   border: 1px solid rgba(128, 128, 128, 0.9); border-radius: 0.4rem; }
 .metalib-widget[data-widget=leaks] button:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
-.metalib-widget[data-widget=leaks] .mk-row { display: flex; align-items: center; gap: 0.6rem; text-align: left; padding: 0.25rem 0.5rem; box-sizing: border-box; width: 100%; }
+.metalib-widget[data-widget=leaks] .mk-row { display: grid; grid-template-columns: auto 1fr auto; align-items: center; gap: 0 0.6rem; text-align: left; padding: 0.25rem 0.5rem; box-sizing: border-box; width: 100%; }
 .metalib-widget[data-widget=leaks] .mk-recorded { border: 1px dashed rgba(128, 128, 128, 0.9); border-radius: 0.4rem; }
-.metalib-widget[data-widget=leaks] .mk-name { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-.metalib-widget[data-widget=leaks] small { display: block; font-size: 0.8em; line-height: 1.3; }
-.metalib-widget[data-widget=leaks] .mk-gain { flex: none; min-width: 5.6em; text-align: right; font-variant-numeric: tabular-nums; }
-.metalib-widget[data-widget=leaks] .mk-knob { flex: none; width: 2.4rem; height: 1.35rem; border: 2px solid currentColor; border-radius: 1rem; box-sizing: border-box; position: relative; }
+.metalib-widget[data-widget=leaks] .mk-name { min-width: 0; overflow-wrap: anywhere; line-height: 1.25; }
+.metalib-widget[data-widget=leaks] small { grid-column: 2 / -1; font-size: 0.8em; line-height: 1.3; }
+.metalib-widget[data-widget=leaks] .mk-gain { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.metalib-widget[data-widget=leaks] .mk-knob { grid-row: 1 / 3; width: 2.4rem; height: 1.35rem; border: 2px solid currentColor; border-radius: 1rem; box-sizing: border-box; position: relative; }
 .metalib-widget[data-widget=leaks] .mk-knob::after { content: ""; position: absolute; inset: 0.15rem auto 0.15rem 0.18rem; width: 0.78rem; border-radius: 50%; border: 2px solid currentColor; box-sizing: border-box; }
 .metalib-widget[data-widget=leaks] [aria-checked=true] .mk-knob { background: var(--leak); border-color: var(--leak); }
 .metalib-widget[data-widget=leaks] [aria-checked=true] .mk-knob::after { left: auto; right: 0.18rem; background: var(--page); border-color: var(--page); }
 .metalib-widget[data-widget=leaks] [aria-checked=true] { border: 2px solid var(--leak); padding: calc(0.25rem - 1px) calc(0.5rem - 1px); }
 .metalib-widget[data-widget=leaks] .mk-guessing .mk-knob { visibility: hidden; }
-.metalib-widget[data-widget=leaks] .mk-none { flex: none; width: 2.4rem; text-align: center; }
+.metalib-widget[data-widget=leaks] .mk-none { grid-row: 1 / 3; width: 2.4rem; text-align: center; }
 .metalib-widget[data-widget=leaks] .mk-bar { display: grid; grid-template-columns: 1fr auto; column-gap: 0.6rem; margin-bottom: 0.3rem; }
 .metalib-widget[data-widget=leaks] .mk-value { font-variant-numeric: tabular-nums; font-weight: 600; min-height: 1.4em; }
 .metalib-widget[data-widget=leaks] .mk-track { grid-column: 1 / -1; position: relative; height: 1.2rem; border-bottom: 1px solid rgba(128, 128, 128, 0.9); }
@@ -186,6 +189,7 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] .mk-tools { display: flex; flex-wrap: wrap; gap: 0.4rem; margin-bottom: 0.8rem; font-size: 0.9em; }
 .metalib-widget[data-widget=leaks] .mk-head { font-weight: 600; margin: 0.3rem 0 0.2rem; }
 .metalib-widget[data-widget=leaks] .mk-told { min-height: 2.8em; }
+.metalib-widget[data-widget=leaks] .mk-note { font-size: 0.85em; margin: 0.6rem 0 0; }
 .metalib-widget[data-widget=leaks] .mk-cards { display: grid; grid-template-columns: repeat(5, minmax(0, 4rem)); gap: 0.35rem; margin-bottom: 0.5rem; }
 .metalib-widget[data-widget=leaks] .mk-card { display: block; text-align: center; border: 2px solid transparent; border-radius: 0.3rem; min-width: 0; }
 .metalib-widget[data-widget=leaks] .mk-card span { display: block; font-size: 0.8em; line-height: 1.5; white-space: nowrap; }

@@ -22,17 +22,17 @@ from metalib.learner import Learner
 from metalib.tasks import FewShot
 
 WAY, SHOT, QUERY = 5, 1, 5
-CHARACTERS, DRAWINGS, SIZE, GREYS = 20, 10, 14, 4  # of the world: each character has as many drawings to practise with
+CHARACTERS, DRAWINGS, SIZE, GREYS = 20, 10, 14, 4  # of the world; as many drawings are for practice
 EXAMS, PRACTICE = 600, 400  # episodes
-# What a hint counts beside the cosine of the pixels, and how sure the learner is (of `balance`). Chosen once, not tuned.
+# What a hint counts beside the cosine of the pixels, and how sure the learner is (for `balance`): chosen, not tuned.
 PLACE, RECALL, SURE = 0.1, 0.2, 5.0
 LEAKS = {  # key -> (the chapter's number, its name there, what happens)
-    "shared": (1, "image shared", "queries are drawn from all drawings, the support's too"),
+    "shared": (1, "image shared", "queries come from all drawings, the support's too"),
     "labels": (3, "labels fixed", "a character has the same label in each episode"),
-    "order": (4, "queries in order", "first all queries of label 0, then of label 1, ..."),
+    "order": (4, "queries in order", "first those of label 0, then of label 1, ..."),
     "rotations": (5, "rotations meet", "labels 0 to 3 are one character, turned"),
     "batch": (6, "query batch standardised", "the learner subtracts the mean of all queries"),
-    "balance": (7, "class balance known", "it knows: five queries of each label"),
+    "balance": (7, "class balance known", "the learner knows: five queries of each label"),
 }
 
 
@@ -44,8 +44,8 @@ def bank(images: ClassImages, seed: int = 1) -> tuple[ClassImages, Tensor]:
     x = F.adaptive_avg_pool2d(images.images[rows.flatten()].double(), SIZE)
     grey = (x / x.amax((1, 2, 3), keepdim=True) * (GREYS - 1)).round()  # 0 .. 3
     grey = grey.reshape(CHARACTERS, 2 * DRAWINGS, 1, SIZE, SIZE)
-    exam = ClassImages.from_arrays((grey[:, DRAWINGS:].flatten(0, 1) * (255 // (GREYS - 1))).to(torch.uint8),
-                                   torch.arange(CHARACTERS).repeat_interleave(DRAWINGS))
+    drawings = (grey[:, DRAWINGS:].flatten(0, 1) * (255 // (GREYS - 1))).to(torch.uint8)
+    exam = ClassImages.from_arrays(drawings, torch.arange(CHARACTERS).repeat_interleave(DRAWINGS))
     mean = grey[:, :DRAWINGS].sum((1, 2)) / (DRAWINGS * (GREYS - 1))  # (20, 14, 14)
     return exam.with_rotations(), torch.cat([torch.rot90(mean, r, (-2, -1)) for r in range(4)]).flatten(1)
 
@@ -60,7 +60,7 @@ class Exams(FewShot):
         self.leaks = frozenset(leaks)
 
     def sample_indices(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As chapter 2's SharesImages, FixedLabels and RotationsMeet; with the last two, each rotation has its label."""
+        """As chapter 2's SharesImages, FixedLabels, RotationsMeet; with the last two a rotation has its own label."""
         classes, examples = super().sample_indices(n, generator=generator)
         if "labels" in self.leaks:  # class c has label c mod N
             group = torch.randint(len(self.images) // WAY, (n, WAY), generator=generator)
@@ -123,11 +123,8 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 def practised(tasks: Exams, seed: int) -> Tensor:
     """How often each class had each label in 400 practice episodes of the same sampler, (80, 5); 1/5 if it never came.
 
-    Raises:
-        ValueError: a seed outside 0 .. 2^31 - 1 (practice draws with seed + 2^31).
+    Practice draws with the seed `seed` + 2^31, which no exam has.
     """
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed={seed}: expected 0 .. 2^31 - 1")
     generator, count = seeded(2**31 + seed), torch.zeros(len(tasks.images), WAY, dtype=torch.float64)
     for _ in range(PRACTICE):
         count[tasks.sample_indices(1, generator=generator)[0][0], torch.arange(WAY)] += 1
@@ -166,20 +163,19 @@ class Leaks(Widget):
                 "size": SIZE, "greys": GREYS, "way": WAY, "query": QUERY, "exams": EXAMS, "practiceExams": PRACTICE,
                 "place": PLACE, "recall": RECALL, "sure": SURE}
         super().__init__("leaks.js", data, png=self._paper(), parts=("leaks_world.js",),
-                         alt="Six leaks of an exam to switch on and off, and the accuracy of one learner with them and "
-                             "without")
+                         alt="Six leaks of an exam as switches, and the accuracy of one learner with and without them")
 
     def _paper(self) -> bytes:
         """The picture where scripts do not run: each leak alone."""
         figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained", facecolor="white")
         names = ["no leak", *(f"{n} {name}".replace("batch ", "batch\n") for n, name, _ in LEAKS.values())]
-        honest, *leaky = scores = [examined(self.world, on) for on in ((), *((key,) for key in LEAKS))]
-        axis.axvline(100 * honest.mean, color="0.5", linewidth=1, linestyle=":")
+        scores = [examined(self.world), *(examined(self.world, [key]) for key in LEAKS)]
+        axis.axvline(100 * scores[0].mean, color="0.5", linewidth=1, linestyle=":")
         for i, s in enumerate(scores):
             axis.errorbar(100 * s.mean, -i, xerr=100 * s.ci95, fmt="o" if i else "D", capsize=3,
                           color=COLOURS[3] if i else "0.3", mfc=None if i else "white")
         axis.set_yticks([-i for i in range(len(names))], names, fontsize=10)
-        axis.set_xlabel(f"accuracy of one learner (%),\n{EXAMS} episodes, 95 %", fontsize=10)
+        axis.set_xlabel("accuracy (%) and\n95 % interval", fontsize=10)
         with io.BytesIO() as file:
             figure.savefig(file, format="png", dpi=150)
             plt.close(figure)
