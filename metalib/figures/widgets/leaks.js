@@ -39,12 +39,14 @@ function leaks(root, data) {
   const off = el("button", { type: "button", click: () => { on.clear(); examine(); } }, "All off");
   const again = el("button", { type: "button", click: () => { seed += 1; shown = 1; examine(); } }, `${EXAMS} other exams`);
   const another = el("button", { type: "button", click: () => { shown = shown % EXAMS + 1; paper(); } }, "Another exam");
-  const heading = el("p", { class: "mk-head" }), support = el("div", { class: "mk-cards" }), queries = el("div", { class: "mk-cards" }), told = el("p", { class: "mk-told" });
+  const heading = el("p", { class: "mk-head" }), support = el("div", { class: "mk-cards", role: "img" }), queries = el("div", { class: "mk-cards", role: "img" }), told = el("p", { class: "mk-told" });
   root.replaceChildren(el("style", {}, STYLE), el("p", {}, el("strong", {}, "Six switches, one learner")), live, ...bars.map((b) => b.node), axis, list,
     el("div", { class: "mk-tools" }, off, again, another), heading, told, el("p", { class: "mk-head" }, "Support, with its labels"), support,
     el("p", { class: "mk-head" }, "Queries in their order, with the label that the learner says"), queries,
-    el("p", { class: "mk-note" }, `The learner is not trained. It compares a query's pixels with the support, and adds ${data.place} for the label of the query's place in the list (the first ${Q} places are label 0, ...) ` +
-      `and up to ${data.recall} for the label that the most similar of ${4 * data.characters} characters had in ${data.practiceExams} practice exams, with other drawings. These weights are our choice: other weights, other points.`));
+    el("p", { class: "mk-note" }, `The learner is not trained. It compares a query's pixels with the support (a cosine), adds ${data.place} for the label ` +
+      `of the query's place in the list (the first ${Q} places are label 0, ...), and up to ${data.recall} for the label that the most similar of ` +
+      `the ${data.characters} characters, in whichever rotation, had in ${data.practiceExams} practice exams, which have other drawings of the same ` +
+      `characters. These weights are our choice: other weights, other points.`));
 
   // --- measuring: 600 exams in the page, a few a frame
   function press(key) {
@@ -105,7 +107,8 @@ function leaks(root, data) {
       return;
     }
     const names = rows.filter((r) => on.has(r.key)), single = rows.map((r) => valuesOf(new Set([r.key])));
-    let text = names.length ? `With ${names.length < 3 ? names.map(called).join(" and ") : `leaks ${names.map((r) => r.n).join(", ")}`}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
+    const which = names.length < 3 ? names.map(called).join(" and ") : `leaks ${names.map((r) => r.n).join(", ")}`;
+    let text = names.length ? `With ${which}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
       : `All leaks are off: ${base}. Switch one on; you guessed ${called(leak(guess))}.`;
     if (single.every(Boolean)) {
       const gains = single.map((v) => gain(v, honest).mean), best = rows[gains.indexOf(Math.max(...gains))];
@@ -130,7 +133,7 @@ function leaks(root, data) {
       shared: asked ? `Outlined: ${asked} ${asked === 1 ? "query is" : "queries are"} the support's own drawing.` : "By chance no query of this exam is a copy: look at another.",
       labels: "Outlined support: each of these always has the label under it; the learner remembers.",
       order: `Each row of queries (underlined) is one label, 0 to ${N - 1}: the place says it.`,
-      rotations: "Outlined support: one character, turned four times.",
+      rotations: "Outlined support, 0 to 3: one character in its four rotations.",
       batch: `No drawing shows it: the learner reads all ${N * Q} queries before it answers one.`,
       balance: `No drawing shows it: the learner hands out each label about ${Q} times.` };
     heading.textContent = `Exam ${shown} of ${EXAMS}: ${e.said.filter((n, j) => n === e.y[j]).length} of ${N * Q} right`;
@@ -140,13 +143,11 @@ function leaks(root, data) {
     queries.replaceChildren(...e.query.map((row, j) => card(row, `${e.said[j]} ${e.said[j] === e.y[j] ? "✓" : "✗"}`,
       outlined(on.has("shared") && e.support.includes(row)))));
     queries.classList.toggle("mk-ordered", on.has("order"));
-    for (const [node, text] of [[support, `the support: labels 0 to ${N - 1}`], [queries, `the queries: ${e.said.map((n, j) => `${n} ${n === e.y[j] ? "right" : "wrong"}`).join(", ")}`]]) {
-      node.setAttribute("role", "img");
-      node.setAttribute("aria-label", text);
-    }
+    support.setAttribute("aria-label", `the support: labels 0 to ${N - 1}`);
+    queries.setAttribute("aria-label", `the queries: ${e.said.map((n, j) => `${n} ${n === e.y[j] ? "right" : "wrong"}`).join(", ")}`);
   }
 
-  root.leaks = { world, press, values: () => valuesOf(on) };
+  root.leaks = { world };
   update(new Map());
   examine();
 }

@@ -82,7 +82,7 @@ class Exams(FewShot):
 
 
 class Opportunist(Learner):
-    """Compares pixels, and takes whatever else it is given: the place in the list, and what it remembers.
+    """Compares pixels, and takes whatever else it is given: a query's place in the list, and what it remembers.
 
         logits_n(x_j) = cos(x_j - m, s_n - m) + PLACE [j is in the n-th fifth of the queries] + RECALL p(n | c(x_j))
 
@@ -90,8 +90,7 @@ class Opportunist(Learner):
     often c had label n in practice. Nothing is trained.
 
     Args:
-        practice: the mean practice drawings, (C, D).
-        share: p, (C, N).
+        practice, share: the mean practice drawings (C, D), and p (C, N).
         batch: m is the mean of all queries; otherwise that of the practice drawings.
         balance: rescales its probabilities until each label is as frequent (Sinkhorn's iteration).
     """
@@ -121,10 +120,7 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def practised(tasks: Exams, seed: int) -> Tensor:
-    """How often each class had each label in 400 practice episodes of the same sampler, (80, 5); 1/5 if it never came.
-
-    Practice draws with the seed `seed` + 2^31, which no exam has.
-    """
+    """p(n | c), (80, 5): the labels of each class in 400 practice episodes, of seed + 2^31; 1/5 if it never came."""
     generator, count = seeded(2**31 + seed), torch.zeros(len(tasks.images), WAY, dtype=torch.float64)
     for _ in range(PRACTICE):
         count[tasks.sample_indices(1, generator=generator)[0][0], torch.arange(WAY)] += 1
@@ -151,8 +147,7 @@ class Leaks(Widget):
     colours = 16
 
     def __init__(self, images: ClassImages, record: dict[str, Any]) -> None:
-        self.world = bank(images)
-        exam, practice = self.world
+        exam, practice = self.world = bank(images)
         greys = (exam.images[:CHARACTERS * DRAWINGS] // (255 // (GREYS - 1))).flatten().reshape(-1, 4)
         packed = (greys * torch.tensor([1, 4, 16, 64], dtype=torch.uint8)).sum(1).to(torch.uint8)  # four pixels a byte
         sums = (practice[:CHARACTERS] * DRAWINGS * (GREYS - 1)).round().to(torch.uint8)
@@ -176,10 +171,9 @@ class Leaks(Widget):
                           color=COLOURS[3] if i else "0.3", mfc=None if i else "white")
         axis.set_yticks([-i for i in range(len(names))], names, fontsize=10)
         axis.set_xlabel("accuracy (%) and\n95 % interval", fontsize=10)
-        with io.BytesIO() as file:
-            figure.savefig(file, format="png", dpi=150)
-            plt.close(figure)
-            return file.getvalue()
+        figure.savefig(file := io.BytesIO(), format="png", dpi=150)
+        plt.close(figure)
+        return file.getvalue()
 
 
 def _base64(tensor: Tensor) -> str:
