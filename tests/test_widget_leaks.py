@@ -14,7 +14,7 @@ import metalib
 from metalib import Data, FewShot, PixelFloor, Score, audit, glyphs, seeded
 from metalib.figures.widgets import leaks
 from metalib.figures.widgets.leaks import LEAKS, WAY, Exams, Leaks, Opportunist, bank, practised
-from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (the fixtures)
 
 ALONE = [(), *((key,) for key in LEAKS)]
 SETS = [*ALONE, ("labels", "rotations"), ("shared", "order"), ("shared", "labels", "rotations"), ("batch", "balance"),
@@ -368,6 +368,18 @@ def test_it_fits_a_phone_and_can_be_read_there(page, theme, letters):
         e.closest("[data-widget=leaks]").getBoundingClientRect().right + 1).map(e => e.outerHTML)""")
     heights = page.evaluate("[...document.querySelectorAll('[data-widget=leaks] button')].map(e => e.offsetHeight)")
     assert min(heights) >= 40
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_before_the_guess_and_with_switches_on(page, axe, theme):  # noqa: F811
+    page.evaluate(f"document.documentElement.dataset.theme = {json.dumps(theme)}")
+    page.evaluate(axe)
+    look = "async () => (await axe.run('[data-widget=leaks]')).violations.map(v => v.id + v.nodes[0].html.slice(0, 200))"
+    assert page.evaluate(look) == []
+    for key in ("order", "order", "shared", "labels"):
+        switch(page, key).tap()
+    assert page.evaluate(look) == []
 
 
 @pytest.mark.browser
