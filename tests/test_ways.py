@@ -148,10 +148,11 @@ def test_the_search_calls_a_chapter_by_its_file(site):  # noqa: F811
 @pytest.mark.browser
 def test_the_table_of_chapters_is_that_of_the_files_and_the_plan(site):  # noqa: F811
     intro = built(site)["book/intro.html"]
-    table = re.search(r'<div class="chapters.*?</table>', intro, re.S)[0]
+    table = re.search(r'<div class="chapters.*</details>', intro, re.S)[0]
     cells = re.findall(r"<tr[^>]*><td[^>]*>(<p>\d+</p>)</td>\s*(.*?)</tr>", table, re.S)
     rows = {int(words(n)): row for n, row in cells}
-    assert list(rows) == list(numbering.promises())
+    planned = [n for n in numbering.promises() if n not in NUMBERS]
+    assert list(rows) == [n for n in numbering.promises() if n in NUMBERS] + planned
     for n, row in rows.items():
         if n in NUMBERS:
             title = re.search(r"^# (.*)$", TEXTS[NUMBERS[n].name], re.M)[1]

@@ -87,6 +87,7 @@ def finish(html: str) -> str:
     html = EMPTY_HEADING.sub(r"<td\1></td>", html)
     html = ARGUMENTS.sub(lambda found: f'<span class="sig-lines">\n{found[1]}</span>'.replace(
         "<dd>", '<span class="sig-line">').replace("</dd>", "</span>"), html)
+    html = html.replace("<caption>", '<caption><span class="kept">').replace("</caption>", "</span></caption>")
     return say_chinese(html)
 
 
