@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 
 import pytest
 from filelock import FileLock  # torch needs it as well
+from fontTools.ttLib import TTFont
 
 from notebooks import CHAPTERS, ROOT, exercises, read, tags
 from patience import PATIENCE
@@ -150,7 +151,8 @@ LOOK = """async () => {
   }
   for (const number of document.querySelectorAll(".eqno")) {
     const a = number.getBoundingClientRect(), b = number.parentElement.querySelector("mjx-container");
-    if (b && a.left < b.getBoundingClientRect().right - 1) numbers.push(number.textContent);
+    const box = b && b.getBoundingClientRect();
+    if (b && a.left < box.right - 1 && a.top < box.bottom - 1) numbers.push(number.textContent);
   }
   const chinese = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), mute = [];
   for (let node; (node = chinese.nextNode());)
@@ -307,6 +309,17 @@ def test_pages_are_light(site):
     weights = {name: weight(site / name) for name in pages(site) if name != "index.html"}
     heavy = {name: w for name, w in weights.items() if w[0] > 500_000 or w[1] > 1_500_000}
     assert not heavy, f"bytes without and with figures: {heavy}"
+
+
+def test_every_icon_that_a_style_sheet_shows_is_in_a_font(site):
+    """A box with a cross stood where a theorem and a warning have their signs."""
+    fonts = [TTFont(path).getBestCmap() for path in (site / "_static").rglob("fa-*.woff")]
+    there = set().union(*fonts)
+    sheets = "".join(p.read_text(encoding="utf-8") for p in (site / "_static").rglob("*.css"))
+    shown = {ord(c) for c in re.findall(r'--pst-icon-[\w-]+:\s*"(.)"', sheets)}
+    shown |= {int(c, 16) for c in re.findall(r'content:\s*"\\\\?(f[0-9a-f]{3})"', sheets)}
+    assert {0xF0F3, 0xF071} <= shown, "a theorem's bell, a warning's triangle"
+    assert not shown - there, [hex(c) for c in shown - there]
 
 
 def test_only_pages_with_mathematics_load_mathjax(site):

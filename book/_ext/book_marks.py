@@ -24,7 +24,7 @@ UNSPOKEN = {"script", "style", "title", "textarea", "option"}
 ROLES = {' role="doc-biblioentry"': ' role="listitem"'}
 # Of a long signature: one argument a line, marked up as descriptions of nothing.
 ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
-EMPTY_HEADING = re.compile(r"<th( class=\"[^\"]*\")?>(<p>\s*</p>)?</th>")
+EMPTY_HEADING = re.compile(r"<th(?: scope=\"col\")?( class=\"?[^\">]*\"?)?>(<p>\s*</p>)?</th>")
 FIGURE = re.compile(r'(<img alt="[^"]*" src="(?:\.\./)*(_images/[0-9a-f]{64}\.png)") (/?)>')
 
 # A heading of a table that is a formula and nothing else holds no text for axe: it gets its source as hidden text.
@@ -87,6 +87,7 @@ def finish(html: str) -> str:
     html = EMPTY_HEADING.sub(r"<td\1></td>", html)
     html = ARGUMENTS.sub(lambda found: f'<span class="sig-lines">\n{found[1]}</span>'.replace(
         "<dd>", '<span class="sig-line">').replace("</dd>", "</span>"), html)
+    html = html.replace("<caption>", '<caption><span class="kept">').replace("</caption>", "</span></caption>")
     return say_chinese(html)
 
 

@@ -46,6 +46,7 @@ def trim_pages(static: Path, pages: list[Path]) -> None:
     theme.write_text(css, encoding="utf-8")
     sheets = [sheet.read_text(encoding="utf-8") for sheet in static.rglob("*.css")]
     glyphs = {int(code, 16) for sheet in sheets for code in GLYPH.findall(sheet)}
+    glyphs |= {ord(letter) for sheet in sheets for letter in sheet if 0xE000 <= ord(letter) < 0xF900}  # unescaped ones
     for font in (static / "vendor/fontawesome/webfonts").glob("*.ttf"):
         options = subset.Options(flavor="woff", layout_features=[], name_IDs=[], notdef_outline=True)
         cut = subset.load_font(font, options)

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
-from numbering import number, plain, promises
+from numbering import number, plain, promises, written
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.plain import Style as Plain
 from pybtex.style.labels import BaseLabelStyle
@@ -40,7 +40,7 @@ class ChineseTerms(SphinxTransform):
 def describe(pagename, doctree):
     """What a page is about, in 200 characters at most."""
     n = number(pagename)
-    if n is not None:
+    if pagename in written().values():
         return f"Chapter {n}: afterwards you can {plain(promises()[n]['then'])}."
     if pagename.endswith("/intro"):
         return ABOUT

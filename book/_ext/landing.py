@@ -43,18 +43,14 @@ class Chapters(SphinxDirective):
     """The chapters by parts: the files of _toc.yml; from chapters.yml what they promise, and what is planned."""
 
     def run(self):
-        rows, planned = ["| no. | chapter | afterwards you can |", "|--:|:--|:--|"], []
-        for part in parts():
-            rows.append(f"| | **{part['part']}** | |")
-            for n, entry in part["chapters"].items():
-                if n in written():
-                    title = f"[]({Path(written()[n]).name}.ipynb)"
-                else:
-                    title = f"[{entry['title']} (planned)]{{.planned}}"
-                    planned.append(n)
-                rows.append(f"| {n} | {title} | {entry['then']} |")
         box = nodes.container(classes=["chapters"])
-        self.state.nested_parse(StringList(rows, "chapters.yml"), 0, box)
+        self.table(box, written(), lambda n, entry: f"[]({Path(written()[n]).name}.ipynb)")
+        planned = [n for part in parts() for n in part["chapters"] if n not in written()]
+        if planned:
+            box += nodes.raw("", '<details class="fold planned-chapters">\n<summary>Planned chapters, and what '
+                             f'they are for ({len(planned)})</summary>\n', format="html")
+            self.table(box, planned, lambda n, entry: f"[{entry['title']} (planned)]{{.planned}}")
+            box += nodes.raw("", "</details>\n", format="html")
         marked = [node for node in box.findall(nodes.inline) if "planned" in node["classes"]]
         for n, node in zip(planned, marked, strict=True):
             node["names"].append(f"chapter-{n}")
@@ -62,6 +58,15 @@ class Chapters(SphinxDirective):
         for file in (BOOK / "chapters.yml", BOOK / "00_play.ipynb"):
             self.env.note_dependency(str(file))
         return [box]
+
+    def table(self, box, chosen, title):
+        """Those chapters by their parts, as a table at the end of the box."""
+        rows = ["| no. | chapter | afterwards you can |", "|--:|:--|:--|"]
+        for part in parts():
+            mine = {n: entry for n, entry in part["chapters"].items() if n in chosen}
+            rows += [f"| | **{part['part']}** | |"] if mine else []
+            rows += [f"| {n} | {title(n, entry)} | {entry['then']} |" for n, entry in mine.items()]
+        self.state.nested_parse(StringList([*rows, ""], "chapters.yml"), 0, box)
 
 
 def write_picture(app, error):

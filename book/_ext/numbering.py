@@ -1,5 +1,6 @@
 """A chapter has one number, that of its file: 04_mathematics_of_maml is chapter 4 in the sidebar, in its title, in the
-links to it, in its equations, figures and exercises, and in the search.
+links to it, in its equations, figures and exercises, and in the search. Its deep dive 04a_name is 4a: section 4a.1,
+equation (4a.1).
 
 Sphinx counts the chapters of the table of contents; here its count is replaced. In a text "chapter 4" becomes a link,
 and "chapter 7", which book/chapters.yml plans and nobody has written, becomes "chapter 7 (planned)".
@@ -27,6 +28,12 @@ def number(docname: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def label(docname: str) -> str | None:
+    """What a page is called: "4" for 04_mathematics_of_maml, "4a" for its deep dive 04a_name; None outside chapters."""
+    found = re.fullmatch(r"(?:.*/)?(\d\d)([a-z]?)_[^/]*", docname)
+    return f"{int(found[1])}{found[2]}" if found else None
+
+
 @cache
 def parts() -> list[dict]:
     """book/chapters.yml."""
@@ -49,18 +56,20 @@ def plain(text: str) -> str:
 
 
 def renumber(app, env):
-    def own(old, n):
-        return (n, *old[1:]) if old else old
-
     for docname, sections in env.toc_secnumbers.items():
-        n = number(docname)
+        n = label(docname)
         if n is None:
             continue
-        env.toc_secnumbers[docname] = {anchor: own(old, n) for anchor, old in sections.items()}
+        depth = 1 if n.isdigit() else 2  # Sphinx counts a deep dive as one more section of its chapter
+
+        def own(old, n=n, depth=depth):
+            return (n, *old[depth:]) if old else old
+
+        env.toc_secnumbers[docname] = {anchor: own(old) for anchor, old in sections.items()}
         numbered = [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]
         for node in numbered:
             if node.get("secnumber"):
-                node["secnumber"] = own(node["secnumber"], n)
+                node["secnumber"] = own(node["secnumber"])
     return TocTreeCollector().assign_figure_numbers(env)  # figures, equations and exercises count within a chapter
 
 
@@ -70,7 +79,7 @@ class ChapterNames(SphinxTransform):
     default_priority = 600
 
     def apply(self):
-        here = number(self.env.docname)
+        here = next((n for n, docname in written().items() if docname == self.env.docname), None)
         for text in list(self.document.findall(nodes.Text)):
             ancestor, inside = text.parent, False
             while ancestor is not None and not inside:

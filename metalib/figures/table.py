@@ -32,14 +32,14 @@ class Table:
                 f"<{tag}{scope}{' class=number' if self.numeric(i) else ''}>"
                 f"{marked(cell)}</{tag}>" for i, cell in enumerate(cells)) + "</tr>"
 
-        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        caption = f"<caption>{marked(self.title)}</caption>" if self.title else ""
         body = "\n".join(line(row, "td") for row in self.rows)
         return (f'<table class="metalib-table">{caption}\n<thead>{line(self.head, "th")}</thead>\n'
                 f"<tbody>\n{body}\n</tbody></table>")
 
 
 def marked(cell: str) -> str:
-    """A cell as HTML: "+-" is ±, and the "(checked)" of `metalib.check` a tick."""
+    """Text as HTML: "+-" is ±, and the "(checked)" of `metalib.check` a tick."""
     tick = '<span class="checked" title="measured again when this page was checked">✓</span>'
     return html.escape(cell).replace("+-", "±").replace("(checked)", tick)
 

@@ -85,7 +85,7 @@ class Audit:
                  f"{self.classes} classes, {self.images} {a}s, digest {self.digest}",
                  f"no-learning floor (cosine to the mean {a}): {self.floor}",
                  f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query, "
-                 f"{self.repeated_classes} repeated classes, {self.twin_images} {same} pairs"]
+                 f"{self.repeated_classes} repeated classes,\n  {self.twin_images} {same} pairs"]
         classes, unseen = "classes", "repeated classes"
         if self.classes is None:  # only episodes are seen
             lines[1] = f"{self.images} different {a}s, digest {self.digest}"
