@@ -132,7 +132,7 @@ def test_float32_and_bfloat16_are_the_same_gradient_with_fewer_digits(name, prec
     ours = {k: p.grad.double() for k, p in learner.named_parameters()}
     meta_gradient(learner.double(), episodes.to(torch.float64), map)
     exact = {k: p.grad for k, p in learner.named_parameters()}
-    assert relative_error(ours, exact) < {"float32": 1e-4, "bf16": 0.1}[precision]
+    assert relative_error(ours, exact) < {"float32": 1e-4, "bf16": 0.2}[precision]
 
 
 @pytest.mark.parametrize("name", LEARNERS)

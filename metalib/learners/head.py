@@ -147,9 +147,10 @@ def logistic(z: Tensor, y: Tensor, strength: Tensor | float, steps: int) -> Tens
 def solved(K: Tensor, strength: Tensor | float, y: Tensor) -> Tensor:
     """(K + strength I)^{-1} y for a symmetric K without negative eigenvalues.
 
-    Strength grows by (machine epsilon) * (trace of K), about what rounding took from K. And `solve_ex` does not raise:
-    one singular system would end all that are solved with it; so its own result is NaN or infinite, the others' right.
+    Strength grows by 4 (machine epsilon) * (mean of K's diagonal), about what rounding took from K. `solve_ex` does not
+    raise, because one singular system would end all that are solved with it: its own result is NaN or infinite, theirs
+    are right.
     """
-    jitter = torch.finfo(K.dtype).eps * K.diagonal().sum()
+    jitter = 4 * torch.finfo(K.dtype).eps * K.diagonal().mean()
     eye = torch.eye(len(K), dtype=K.dtype, device=K.device)
     return torch.linalg.solve_ex(K + (strength + jitter) * eye, y)[0]

@@ -169,7 +169,7 @@ class _Cell(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """(h, c) after reading x (M, reads), the last h among it, with the cell state c (M, width)."""
-        i, f, o, new = self.gates(x).chunk(4, -1)
+        i, f, new, o = self.gates(x).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * new.tanh()
         return o.sigmoid() * c.tanh(), c
 
