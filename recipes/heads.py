@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/heads.py --force    # replaces what is there; --resume runs/heads continues
 
-Needs no network; about TOTAL CPU-minutes. Writes results/heads.json. Each learner has a conv4 of 32 channels and
+Needs no network; about 17 CPU-minutes. Writes results/heads.json. Each learner has a conv4 of 32 channels and
 450 tasks, 30-way 1-shot with five queries, as the game's network in recipes/play.py, over three seeds; each is then
 tested on the same 600 tasks of the test scripts, 5-way, one shot and five. All heads are trained at one shot. What
 differs from a learner's defaults is in HEADS, chosen on the validation scripts.

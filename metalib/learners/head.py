@@ -28,7 +28,8 @@ class RidgeHead(Learner):
 
     Args:
         encoder: f, maps inputs (M, ...) to embeddings (M, D).
-        regularisation: where lambda starts.
+        regularisation: where lambda starts. It is compared with |f(x)|^2 times the shot: of a conv4 about 30 at first.
+            A way near D is hard with little of it, because NK = D+1 examples can just be interpolated.
         temperature: where tau, which multiplies the logits, starts. Ridge regression predicts between 0 and 1, so with
             tau = 1 no softmax would ever be sure.
         bias: where b starts.
@@ -43,7 +44,7 @@ class RidgeHead(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, *, regularisation: float = 1.0, temperature: float = 10.0, bias: float = 0.0,
+    def __init__(self, encoder: nn.Module, *, regularisation: float = 50.0, temperature: float = 10.0, bias: float = 0.0,
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
@@ -94,7 +95,7 @@ class LogisticHead(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, *, regularisation: float = 1.0, temperature: float = 1.0, steps: int = 10,
+    def __init__(self, encoder: nn.Module, *, regularisation: float = 10.0, temperature: float = 5.0, steps: int = 10,
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
