@@ -188,7 +188,7 @@ def test_the_regularisation_and_the_temperature_are_learned(head, tmp_path, monk
     save(learner, tmp_path / "head.pt")
     again = load(tmp_path / "head.pt")
     assert meta_test(again, tasks, 10).mean == meta_test(learner, tasks, 10).mean
-    assert again.regularisation == learner.regularisation, "the argument is where it started; the weight is what it is now"
+    assert again.regularisation == learner.regularisation, "where it started; the weight is what it is now"
 
 
 def test_one_shift_of_all_logits_is_invisible_to_a_softmax_and_not_to_another_loss():

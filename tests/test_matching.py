@@ -221,7 +221,7 @@ def test_full_context_is_the_lstm_of_pytorch_over_the_shuffled_support():
         a = (h @ g.T).softmax(1)
         out, c = cell(torch.cat([f, h, a @ g], 1), (torch.zeros_like(c), c))
         h = f + out
-    a = (10 * F.cosine_similarity(h[:, None], g[None], dim=2)).softmax(1)
+    a = (30 * F.cosine_similarity(h[:, None], g[None], dim=2)).softmax(1)
     torch.testing.assert_close(logits(learner, support, query.x).softmax(1), a @ member.double(), rtol=1e-6, atol=1e-9)
 
 

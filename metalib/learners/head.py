@@ -28,8 +28,8 @@ class RidgeHead(Learner):
 
     Args:
         encoder: f, maps inputs (M, ...) to embeddings (M, D).
-        regularisation: where lambda starts. It is compared with |f(x)|^2 times the shot: of a conv4 about 30 at first.
-            A way near D is hard with little of it, because NK = D+1 examples can just be interpolated.
+        regularisation: where lambda starts. It is compared with |f(x)|^2 times the shot: of a conv4 with 32 channels
+            about 40 at first. Too little of it hurts where NK is near D+1, as many examples as can be interpolated.
         temperature: where tau, which multiplies the logits, starts. Ridge regression predicts between 0 and 1, so with
             tau = 1 no softmax would ever be sure.
         bias: where b starts.
@@ -44,11 +44,11 @@ class RidgeHead(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, *, regularisation: float = 50.0, temperature: float = 10.0, bias: float = 0.0,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def __init__(self, encoder: nn.Module, *, regularisation: float = 50.0, temperature: float = 10.0,
+                 bias: float = 0.0, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        check_number(abs(bias), "bias")
+        check_number(abs(bias) if isinstance(bias, (int, float)) else bias, "bias")
         self.encoder, self.regularisation, self.temperature, self.bias = encoder, regularisation, temperature, bias
         self.log_regularisation = logarithm(regularisation, "regularisation", encoder)
         self.log_temperature = logarithm(temperature, "temperature", encoder)
