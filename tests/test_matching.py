@@ -295,16 +295,24 @@ def test_the_objective_is_the_papers_squared_error_or_cross_entropy_or_ones_own(
     torch.testing.assert_close(learner(episode), F.multi_margin_loss(scores, query.y))
 
 
+@pytest.mark.parametrize("encoder", [lambda: mlp(784, (9,), 7), lambda: conv4(channels=8), lambda: conv4(3, channels=8)])
+@pytest.mark.parametrize("make", [lambda net: MatchingNet(net, True), RelationNet])
+def test_the_width_of_what_an_encoder_returns_is_found(make, encoder):
+    support = FewShot(glyphs().split("train"), 3, 1, 1).sample(1, generator=seeded(0)).task(0).support
+    assert logits(make(encoder()), support, support.x).shape == (3, 3)
+
+
 def test_mistakes_are_named_with_their_fix():
     support = points().task(0).support
+    unsaid = nn.Sequential(nn.Linear(6, 5), nn.Tanh())
     with pytest.raises(ValueError, match="embedding_dim="):
-        MatchingNet(mlp(6, (4,), 5), full_context=True)
-    assert MatchingNet(mlp(6, (4,), 5), True, embedding_dim=5).adapt(points(dtype=torch.float32).task(0).support)
+        MatchingNet(unsaid, full_context=True)
+    with pytest.raises(ValueError, match="relation="):
+        RelationNet(unsaid)
+    assert MatchingNet(unsaid, True, embedding_dim=5).adapt(points(dtype=torch.float32).task(0).support)
     for wrong in ({"temperature": 0}, {"reads": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MatchingNet(conv4(), **wrong)
-    with pytest.raises(ValueError, match="relation="):
-        RelationNet(mlp(6, (4,), 5))
     with pytest.raises(ValueError, match="objective='hinge'"):
         RelationNet(conv4(), objective="hinge")
     with pytest.raises(ValueError, match="one number each"):

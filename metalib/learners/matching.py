@@ -32,7 +32,8 @@ class MatchingNet(Learner):
 
     Args:
         encoder: maps inputs (M, ...) to embeddings (M, D).
-        full_context: whether embeddings depend on the whole support set. D is read from `encoder.embedding_dim`.
+        full_context: whether embeddings depend on the whole support set. D is read from
+            the encoder's `out_dim` or `embedding_dim`.
         loss: of the logits log p(y | x), see `Learner`.
         temperature: where a learned tau starts. What a ReLU leaves is all positive, so cosines differ by little:
             between two letters, for a conv4 at first, it is 0.8 on average.
@@ -97,8 +98,8 @@ class RelationNet(Learner):
 
     Args:
         encoder: f. A conv4 at 28 pixels leaves maps of one pixel and flattens them: vectors.
-        relation: r, maps (P, 2D) or (P, 2C, h, w) to (P, 1). None is mlp(2D, (64, 64), 1), with D from
-            `encoder.embedding_dim`; an encoder that returns maps needs one of its own, such as
+        relation: r, maps (P, 2D) or (P, 2C, h, w) to (P, 1). None is mlp(2D, (64, 64), 1), with D from the
+            encoder's `out_dim` or `embedding_dim`; an encoder that returns maps needs one of its own, such as
             nn.Sequential(nn.Conv2d(2 * C, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             nn.Linear(64, 1)).
         objective: "squared error": sum_n (sigmoid(logits_n) - [y = n])^2, the mean over queries, as in the paper.
@@ -212,7 +213,7 @@ def unit(z: Tensor) -> Tensor:
 
 
 def _width(encoder: nn.Module, given: int | None) -> int:
-    width = given or getattr(encoder, "embedding_dim", None)
+    width = given or getattr(encoder, "out_dim", None) or getattr(encoder, "embedding_dim", None)
     if not width:
         raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim= (MatchingNet) or "
                          "relation= (RelationNet)")
