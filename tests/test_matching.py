@@ -295,7 +295,8 @@ def test_the_objective_is_the_papers_squared_error_or_cross_entropy_or_ones_own(
     torch.testing.assert_close(learner(episode), F.multi_margin_loss(scores, query.y))
 
 
-@pytest.mark.parametrize("encoder", [lambda: mlp(784, (9,), 7), lambda: conv4(channels=8), lambda: conv4(3, channels=8)])
+@pytest.mark.parametrize("encoder", [lambda: mlp(784, (9,), 7), lambda: conv4(channels=8),
+                                     lambda: conv4(3, channels=8)])
 @pytest.mark.parametrize("make", [lambda net: MatchingNet(net, True), RelationNet])
 def test_the_width_of_what_an_encoder_returns_is_found(make, encoder):
     support = FewShot(glyphs().split("train"), 3, 1, 1).sample(1, generator=seeded(0)).task(0).support
