@@ -103,7 +103,8 @@ class RelationNet(Learner):
             nn.Sequential(nn.Conv2d(2 * C, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             nn.Linear(64, 1)).
         objective: "squared error": sum_n (sigmoid(logits_n) - [y = n])^2, the mean over queries, as in the paper.
-            "cross-entropy": of the softmax over classes, as the other learners.
+            "cross-entropy": of the softmax over classes, as the other learners. The larger the way, the fewer pairs are
+            right ones: 30-way, on 250 tasks of glyphs, the first had learned nothing and the second much.
         loss: instead of the objective, see `Learner`.
 
     Raises:
