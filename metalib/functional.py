@@ -149,12 +149,17 @@ def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
     Raises:
         ValueError: the embeddings are something else.
     """
+    check_embeddings(z)
+    member = one_hot(y, way).to(z.dtype)  # (M, N)
+    return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
+
+
+def check_embeddings(z: Any) -> None:
+    """Raise a ValueError unless z is a tensor (M, D)."""
     if not isinstance(z, Tensor) or z.ndim != 2:
         what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
         raise ValueError(f"embeddings {what}, expected a tensor (M, D): end the encoder with nn.Flatten(), or let it "
                          "return the tensor alone")
-    member = one_hot(y, way).to(z.dtype)  # (M, N)
-    return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ TESTED = "--zero-head --checkpoint omniglot-maml-5w1s-zero.pt --test-steps 1"
 RECIPES = {
     "play": Recipe("recipes/play.py", "glyphs-protonet"),
     "letters": Recipe("recipes/letters.py", "letters"),
+    "heads": Recipe("recipes/heads.py", "heads"),
     "alphabet": Recipe("recipes/alphabet.py", "alphabet"),
     "leaks": Recipe("recipes/leaks.py", "leaks"),
     "sine": Recipe("recipes/sine.py", "sine"),

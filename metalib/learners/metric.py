@@ -4,34 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import check_network, check_number
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
-from metalib.functional import Params, class_means, descend, gradient, squared_distance
+from metalib.functional import Params, check_embeddings, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
 
 class ProtoNet(Learner):
     """Each class is the mean of its embedded support examples; a query belongs to the nearest mean.
 
-        c_n = (1/K) sum_{i: y_i = n} f(x_i),        logits_n(x) = -|f(x) - c_n|^2
+        c_n = (1/K) sum_{i: y_i = n} f(x_i),        logits_n(x) = -tau |f(x) - c_n|^2
 
     Args:
         encoder: f, maps inputs (M, ...) to embeddings (M, D).
         loss: see `Learner`.
+        temperature: where a learned tau starts; None leaves it out, as the paper does (tau = 1).
+
+    Raises:
+        TypeError: the encoder is no network.
+        ValueError: a temperature that is not positive.
 
     Snell, Swersky and Zemel (2017), "Prototypical networks for few-shot learning", NeurIPS.
     """
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
+                 temperature: float | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        self.encoder = encoder
+        self.encoder, self.temperature = encoder, temperature
+        self.log_temperature = None if temperature is None else logarithm(temperature, "temperature", encoder)
 
     def adapt(self, support: Data) -> Tensor:
         """The prototypes, (N, D)."""
@@ -39,8 +47,9 @@ class ProtoNet(Learner):
         return class_means(call(self.encoder, {}, support.x), support.y, way)
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
-        """Negative squared distances to the prototypes, (M, N)."""
-        return -squared_distance(call(self.encoder, {}, x), phi)
+        """Negative squared distances to the prototypes, times tau where there is one, (M, N)."""
+        logits = -squared_distance(call(self.encoder, {}, x), phi)
+        return logits if self.log_temperature is None else self.log_temperature.exp() * logits
 
 
 class Pretrained(Learner):
@@ -139,7 +148,34 @@ def way_of(support: Data) -> int:
     if support.way is None:
         raise ValueError("way is None, but this learner needs the number of classes: Data(x, y, way=N)")
     check_support(support)
+    if support.y.ndim != 1 or len(support.x) != len(support.y):
+        raise ValueError(f"support.x has shape {tuple(support.x.shape)} and support.y {tuple(support.y.shape)}: adapt "
+                         "sees one task, (M, ...) and labels (M,); take one of a meta-batch with episodes.task(t)")
     return support.way
+
+
+def embeddings(encoder: nn.Module, x: Tensor) -> Tensor:
+    """f(x), (M, D), in float32 at least: nothing is solved or normalised in half precision.
+
+    Raises:
+        ValueError: they are something else than a tensor (M, D).
+    """
+    z = call(encoder, {}, x)
+    check_embeddings(z)
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def logarithm(start: float, what: str, encoder: nn.Module) -> nn.Parameter:
+    """A positive number that is learned as its logarithm, which changes by factors: log(start), as the encoder's dtype.
+
+    Raises:
+        ValueError: a start that is not positive.
+    """
+    check_number(start, what)
+    if not start > 0:
+        raise ValueError(f"{what}={start}: what is learned as its logarithm starts above 0")
+    like = next((p for p in encoder.parameters() if p.is_floating_point()), torch.zeros(()))
+    return nn.Parameter(torch.tensor(float(start), dtype=torch.float64).log().to(like.device, like.dtype))
 
 
 def _raw(x: Tensor) -> Tensor:  # (M, D)
