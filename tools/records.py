@@ -56,6 +56,7 @@ RECIPES = {
     "sine": Recipe("recipes/sine.py", "sine"),
     "waves": Recipe("recipes/waves.py", "waves", ("sine",)),
     "joint": Recipe("recipes/joint.py", "joint"),
+    "processes": Recipe("recipes/processes.py", "processes"),
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "honest": Recipe("recipes/honest.py", "honest"),
     "curves": Recipe("recipes/curves.py", "curves"),
