@@ -16,6 +16,9 @@ from metalib.learners.anil import ANIL  # isort: skip
 from metalib.learners.rates import MetaSGD  # isort: skip
 from metalib.learners.reptile import Reptile  # isort: skip
 from metalib.learners.implicit import ImplicitMAML  # isort: skip
+from metalib.learners.head import LogisticHead, RidgeHead  # isort: skip
+from metalib.learners.matching import MatchingNet, RelationNet  # isort: skip
+from metalib.learners.process import NeuralProcess  # isort: skip
 from metalib.learners.sequence import SequenceLearner  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.training.config import TrainConfig  # isort: skip
@@ -41,7 +44,8 @@ __all__ = [
     "Data", "Episode", "Normal", "ClassData", "ClassImages", "glyphs", "omniglot",
     "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "mlp", "conv4", "WithContext",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
-    "ProtoNet", "Pretrained", "PixelFloor", "SequenceLearner",
+    "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
+    "NeuralProcess", "SequenceLearner",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",

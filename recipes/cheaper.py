@@ -35,7 +35,7 @@ from metalib import (
 )
 
 SEEDS, CHANNELS, PASSES, TEST, VAL = (0, 1, 2), 16, 64_000, 600, 100
-STEPS = (0, 1, 2, 3, 5, 10, 15, 20, 30)  # of the test, tried on validation
+STEPS = (0, 1, 2, 3, 5, 10, 20, 30, 45, 60, 90)  # of the test, tried on validation
 RATES = (1e-3, 4e-3, 1.6e-2)
 
 Make = Callable[[], MAML]
