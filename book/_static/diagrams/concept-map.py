@@ -9,10 +9,10 @@ WIDTH, HEIGHT = 560, 572
 FAMILIES = [("optimisation-", "based", "gradient steps", "4, 5, 8"), ("metric", "", "distances", "7"),
             ("black-box,", "in-context", "reading the data", "9"), ("Bayesian", "", "conditioning", "10")]
 SETTINGS = [("few-shot", "learning", "a few examples", "0, 2, 5"),
-            ("adaptive", "(online) learning", "a drifting stream", "11"),
+            ("adaptive", "learning", "a drifting stream", "11"),
             ("reinforcement", "learning", "an environment", "12"), ("knowledge", "graphs", "a new relation", "19")]
 PRACTICE = [("episodes", "", "how tasks are cut", "2"), ("evaluation", "", "what to believe", "3"),
-            ("speed", "", "GPU, vmap", "6"), ("applications", "", "medicine to finance", "13 to 18")]
+            ("speed", "", "GPU, vmap", "6"), ("applications", "", "medicine, finance", "13 to 18")]
 RELATIVES = [("supervised learning", "", "one task", ""), ("pretraining", "", "one function for all", ""),
              ("multi-task learning", "", "the same tasks again", "")]
 
