@@ -6,7 +6,6 @@ from torch.func import grad, vmap
 
 from metalib.functional import (
     class_means,
-    conjugate_gradient,
     default_loss,
     descend,
     dot,
@@ -18,6 +17,7 @@ from metalib.functional import (
     seeded,
     squared_distance,
 )
+from metalib.learners.implicit import conjugate_gradient
 
 
 def randn(*shape, seed=0):

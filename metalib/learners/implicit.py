@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from metalib.arguments import check_number
 from metalib.episode import Data, Episode, check_support
 from metalib.functional import (
     Params,
-    conjugate_gradient,
     descend,
     dot,
     gradient,
@@ -98,3 +98,34 @@ class ImplicitMAML(MAML):
         finally:
             self.steps, self.cg_steps = own
         return relative_error(here, solved)
+
+
+def conjugate_gradient(product: Callable[[Params], Params], b: Params, *, steps: int = 10,
+                       tol: float = 1e-10) -> Params:
+    """Solve A x = b for a symmetric positive definite A that is only known by its products v -> A v.
+
+        x_0 = 0,   r = b - A x,   p = r + beta p,   x <- x + alpha p,   alpha = <r, r> / <p, A p>
+
+    Exact after as many steps as A has distinct eigenvalues; implicit MAML solves (I + H / lambda) x = g with it.
+
+    Args:
+        product: v -> A v.
+        b: the right-hand side.
+        steps: at most this many products.
+        tol: stop when |r| <= tol |b|. Under vmap, where a stop cannot depend on data, further steps change nothing.
+
+    Hestenes and Stiefel (1952), "Methods of conjugate gradients for solving linear systems".
+    """
+    x, r = {k: torch.zeros_like(v) for k, v in b.items()}, b
+    p, rr = r, dot(r, r)
+    enough = tol**2 * rr
+    for _ in range(steps):
+        Ap = product(p)
+        going = rr > enough
+        alpha = torch.where(going, rr / torch.where(going, dot(p, Ap), 1.0), 0.0)
+        x = {k: x[k] + alpha * p[k] for k in b}
+        r = {k: r[k] - alpha * Ap[k] for k in b}
+        before, rr = rr, dot(r, r)
+        beta = torch.where(going, rr / torch.where(going, before, 1.0), 0.0)
+        p = {k: r[k] + beta * p[k] for k in b}
+    return x
