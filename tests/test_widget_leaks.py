@@ -311,7 +311,7 @@ def test_a_finger_that_moves_over_a_switch_scrolls_and_switches_nothing(page):
 @pytest.mark.parametrize("width", [360, 390, 1400])
 def test_no_switch_moves_whatever_is_said_above_it(browser, address, width):  # noqa: F811
     page = opened(browser, address, viewport={"width": width, "height": 844})
-    places = """[...document.querySelectorAll('[data-widget=leaks] .mk-row')].map(
+    places = """[...document.querySelector('[data-widget=leaks]').querySelectorAll('.mk-row')].map(
         e => e.getBoundingClientRect().top + scrollY)"""
     before = page.evaluate(places)
     for key in ("batch", *LEAKS, "shared", "rotations", "batch", "order", "labels", "balance"):  # guess, all, none

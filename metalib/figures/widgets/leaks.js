@@ -173,7 +173,7 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] .mk-recorded { border: 1px dashed rgba(128, 128, 128, 0.9); border-radius: 0.4rem; }
 .metalib-widget[data-widget=leaks] .mk-name { min-width: 0; overflow-wrap: anywhere; line-height: 1.25; }
 .metalib-widget[data-widget=leaks] small { grid-column: 2 / -1; font-size: 0.8em; line-height: 1.3; }
-.metalib-widget[data-widget=leaks] .mk-gain { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.metalib-widget[data-widget=leaks] .mk-gain { text-align: right; white-space: nowrap; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .metalib-widget[data-widget=leaks] .mk-knob { grid-row: 1 / 3; width: 2.4rem; height: 1.35rem; border: 2px solid currentColor; border-radius: 1rem; box-sizing: border-box; position: relative; }
 .metalib-widget[data-widget=leaks] .mk-knob::after { content: ""; position: absolute; inset: 0.15rem auto 0.15rem 0.18rem; width: 0.78rem; border-radius: 50%; border: 2px solid currentColor; box-sizing: border-box; }
 .metalib-widget[data-widget=leaks] [aria-checked=true] .mk-knob { background: var(--leak); border-color: var(--leak); }
