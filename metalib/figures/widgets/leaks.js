@@ -163,7 +163,9 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] .mk-live { min-height: 4.2em; }
 @media (max-width: 36rem) {
   .metalib-widget[data-widget=leaks] .mk-live { min-height: 5.6em; }
+  @media (max-width: 23rem) { .metalib-widget[data-widget=leaks] .mk-live { min-height: 7em; } }
   .metalib-widget[data-widget=leaks] .mk-name { min-height: 2.5em; align-content: center; }
+  .metalib-widget[data-widget=leaks] [data-leak=batch] .mk-name { min-height: 3.75em; } /* the longest, and a guess beside it */
 }
 .metalib-widget[data-widget=leaks] .mk-list { display: grid; gap: 0.3rem; margin-bottom: 0.8rem; }
 .metalib-widget[data-widget=leaks] button { font: inherit; color: inherit; background: transparent; cursor: pointer; min-height: 2.75rem; padding: 0.25rem 0.7rem;
