@@ -162,8 +162,8 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] p { margin: 0 0 0.5rem; }
 .metalib-widget[data-widget=leaks] .mk-live { min-height: 4.2em; }
 @media (max-width: 36rem) {
-  .metalib-widget[data-widget=leaks] .mk-live { min-height: 5.6em; }
-  @media (max-width: 23rem) { .metalib-widget[data-widget=leaks] .mk-live { min-height: 7em; } }
+  .metalib-widget[data-widget=leaks] .mk-live { min-height: 7em; }
+  @media (max-width: 23rem) { .metalib-widget[data-widget=leaks] .mk-live { min-height: 8.4em; } }
   .metalib-widget[data-widget=leaks] .mk-name { min-height: 2.5em; align-content: center; }
   .metalib-widget[data-widget=leaks] [data-leak=batch] .mk-name { min-height: 3.75em; } /* the longest, and a guess beside it */
 }
