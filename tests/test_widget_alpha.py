@@ -259,6 +259,41 @@ def test_a_finger_scrolls_over_the_picture_and_moves_the_handles(page):
 
 
 @pytest.mark.browser
+def test_a_finger_draws_alpha_along_from_anywhere_on_the_track_and_scrolls_across_it(page):
+    one = page.locator(".metalib-alpha").first
+    frame, track = one.locator(".plot > svg > rect").bounding_box(), one.locator(".track > svg").bounding_box()
+    y, at = track["y"] + 40, lambda rate: frame["x"] + frame["width"] * rate / 0.4
+    swipe(page, at(0.3), y, at(0.1) - at(0.3), 0)  # beside the handle, which stands at 0.05
+    assert rate_of(one) == pytest.approx(0.1, abs=0.004) and page.evaluate("scrollX + scrollY") == 0
+    swipe(page, at(0.3), y, 0, -240)
+    assert rate_of(one) == pytest.approx(0.1, abs=0.004) and page.evaluate("scrollY") > 100
+    page.evaluate("scrollTo(0, 0)")
+    page.evaluate(SETTLED)
+    swipe(page, at(0.3), y, at(0.2) - at(0.3), 0)  # and it is not stuck
+    assert rate_of(one) == pytest.approx(0.2, abs=0.004)
+
+
+@pytest.mark.browser
+def test_both_factors_on_the_line_have_names_that_do_not_overlap(page):
+    one = page.locator(".metalib-alpha").first
+    for width in (390, 1400):
+        page.set_viewport_size({"width": width, "height": 844})
+        for key in ("Home", "PageUp", "PageUp", "PageUp", "PageUp", "End"):
+            one.locator(".track .handle").press(key)
+            page.evaluate(SETTLED)
+            strip = one.locator(".side > div > svg").first
+            texts = strip.locator("text").all()
+            assert {"● across", "■ along"} <= {t.text_content() for t in texts}
+            boxes, frame = [t.bounding_box() for t in texts], strip.bounding_box()
+            for i, a in enumerate(boxes):
+                assert a["x"] >= frame["x"] - 1 and a["x"] + a["width"] <= frame["x"] + frame["width"] + 1
+                for b in boxes[:i]:
+                    apart = [a[k] + a[s] <= b[k] + 2 or b[k] + b[s] <= a[k] + 2
+                             for k, s in (("x", "width"), ("y", "height"))]
+                    assert any(apart), (key, a, b)
+
+
+@pytest.mark.browser
 def test_contours_lie_where_the_loss_has_their_level(page):
     frame = page.locator(".metalib-alpha .plot > svg > svg").first
     scale = float(frame.get_attribute("width")) / 8

@@ -249,6 +249,64 @@ def test_two_games_on_one_page_do_not_hear_each_other_s_keys(page):
 
 
 @pytest.mark.browser
+def test_a_phone_is_told_of_no_keys(page, browser, game):  # noqa: F811
+    page.get_by_role("button", name="Start").first.tap()
+    live = "[data-widget=game] [role=status]"
+    assert page.locator(live).first.inner_text() == "Choose one of the 5 drawings."
+    desk = browser.new_page()
+    desk.set_content(f"<!doctype html><title>t</title>{game.html()}")
+    desk.get_by_role("button", name="Start").click()
+    assert desk.locator(live).inner_text() == "Choose one of the 5 drawings, or press 1 to 5."
+    desk.close()
+
+
+@pytest.mark.browser
+def test_the_keys_are_the_game_s_while_it_is_in_view_and_nothing_else_has_the_focus(browser, game):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.set_content(f'<!doctype html><title>t</title><input id="other"><button id="beside">x</button>{game.html()}'
+                     '<p style="height: 3000px">below</p>')
+    page.get_by_role("button", name="Start").click()
+    said = page.locator("[data-widget=game] [role=status]")
+    for other in ("#other", "#beside"):
+        page.locator(other).focus()
+        page.keyboard.press("1")
+        assert said.inner_text().startswith("Choose")
+    assert page.locator("#other").input_value() == "1"
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 2500)")
+    page.keyboard.press("1")
+    assert said.inner_text().startswith("Choose")
+    page.evaluate("scrollTo(0, 0)")
+    page.keyboard.press("Control+1")
+    assert said.inner_text().startswith("Choose")
+    page.keyboard.press(str(game.answers[0] + 1))
+    assert said.inner_text().startswith("Right")
+    page.evaluate("document.querySelector('[data-widget=game]').remove(); document.activeElement.blur()")
+    page.keyboard.press("1")  # a game that is gone hears nothing, and no error is thrown
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("landing", [True, False])
+def test_the_result_has_an_axis_and_on_the_first_page_a_way_on(browser, game, landing):  # noqa: F811
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_content(f'<!doctype html><meta charset="utf-8"><title>t</title>'
+                     f'<div class="{"metalib-landing" if landing else ""}">{game.html()}</div>')
+    page.get_by_role("button", name="Start").click()
+    for y in game.answers:
+        page.keyboard.press(str(y + 1))
+        page.keyboard.press("Enter")
+    assert page.locator(".mg-axis").inner_text().split("\n") == ["0", "chance", "100 %"]
+    bar, chance = page.locator(".mg-strip line[stroke-dasharray]").first, page.locator(".mg-axis div span").nth(1)
+    lines, words = bar.bounding_box(), chance.bounding_box()
+    assert lines["x"] + lines["width"] / 2 == pytest.approx(words["x"] + words["width"] / 2, abs=2)
+    link = page.get_by_role("link", name="Chapter 0")
+    assert link.count() == landing and (not landing or link.get_attribute("href") == "00_play.html")
+    score = page.locator("[data-widget=game] tbody td:last-child").last
+    assert score.inner_text() == "20.0 %" and score.evaluate("e => getComputedStyle(e).whiteSpace") == "nowrap"
+    page.close()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("letters", ["/* */", WIDER], ids=["as they are", "wider"])  # another machine's fonts
 def test_the_game_fits_a_phone(page, game, letters):
     page.add_style_tag(content=letters)

@@ -242,6 +242,27 @@ def test_a_finger_scrolls_over_the_picture(page):
 
 
 @pytest.mark.browser
+def test_a_finger_that_scrolls_from_the_slider_chooses_nothing_and_the_result_stays(page):
+    one = page.locator(".metalib-intervals").first
+    page.get_by_role("button", name="draw 50 tests").first.tap()
+    before, slider = said(one), one.get_by_label("tasks a test")
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    swipe(page, box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2, -200)
+    assert page.evaluate("scrollY") > scrolled + 50
+    assert slider.input_value() == "0" and slider.get_attribute("aria-valuetext") == "5 tasks"
+    assert said(one) == before and sum(marks(one)) == 50 and one.locator(".tasks span").inner_text() == "5"
+    slider.press("ArrowRight")  # it still works
+    assert slider.get_attribute("aria-valuetext") == "10 tasks" and marks(one) == (0, 0)
+    slider.press("Home")
+    box = slider.bounding_box()
+    page.touchscreen.tap(box["x"] + 0.99 * box["width"], box["y"] + box["height"] / 2)
+    page.wait_for_function("document.querySelector('.metalib-intervals p').textContent.includes('600 tasks')")
+    assert marks(one) == (0, 0)
+
+
+@pytest.mark.browser
 def test_without_a_seed_every_visit_has_tests_of_its_own(browser, tmp_path):  # noqa: F811
     file, seen = tmp_path / "page.html", set()
     file.write_text(f"<!doctype html><title>x</title>{intervals.figure().html()}", encoding="utf-8")

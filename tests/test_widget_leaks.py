@@ -308,6 +308,50 @@ def test_a_finger_that_moves_over_a_switch_scrolls_and_switches_nothing(page):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 390, 1400])
+def test_no_switch_moves_whatever_is_said_above_it(browser, address, width):  # noqa: F811
+    page = opened(browser, address, viewport={"width": width, "height": 844})
+    places = """[...document.querySelector('[data-widget=leaks]').querySelectorAll('.mk-row')].map(
+        e => e.getBoundingClientRect().top + scrollY)"""
+    before = page.evaluate(places)
+    for key in ("batch", *LEAKS, "shared", "rotations", "batch", "order", "labels", "balance"):  # guess, all, none
+        switch(page, key).tap()
+        assert page.evaluate(places) == pytest.approx(before, abs=0.5), key
+    for key in LEAKS:
+        for _ in "on", "off":
+            switch(page, key).tap()
+            assert page.evaluate(places) == pytest.approx(before, abs=0.5), (key, live(page))
+    switch(page, "shared").tap()
+    switch(page, "batch").tap()
+    assert "of the six alone" in live(page).lower() and page.evaluate(places) == pytest.approx(before, abs=0.5)
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_while_it_counts_it_says_what_is_on_and_the_first_line_asks_for_the_guess(browser, address):  # noqa: F811
+    page = opened(browser, address, reduced_motion="no-preference")
+    page.evaluate("window.requestAnimationFrame = f => { window.frame = f; }")  # from here on it counts no further
+    switch(page, "order").tap()
+    assert live(page) == "All leaks are off: counting…"
+    switch(page, "labels").tap()
+    assert live(page) == f"Leak 3 ({LEAKS['labels'][1]}) is on: counting…"
+    for key in ("order", "batch"):
+        switch(page, key).tap()
+    assert live(page) == "Leaks 3, 4, 6 are on: counting…"
+    page.context.close()
+    page = opened(browser, address)
+    asks = first(page).locator("[role=status] strong")
+    assert asks.inner_text() == "Guess first: press the leak that adds most."
+    assert "Seven leaks, six switches" in first(page).inner_text()
+    for _ in range(2):  # the exam on paper is below: its result stands above the switches too
+        tally, head = first(page).locator(".mk-tally").inner_text(), first(page).inner_text()
+        number, right = re.fullmatch(r"Exam (\d): (\d+ of 25 right)", tally).groups()
+        assert f"Exam {number} of 600: {right}" in head
+        first(page).get_by_role("button", name="Another exam").tap()
+    page.context.close()
+
+
+@pytest.mark.browser
 @named
 def test_the_exam_on_paper_shows_what_leaked(desk, world, on):
     for key in ("labels", *on):  # the guess, then the switches

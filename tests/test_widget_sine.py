@@ -376,6 +376,32 @@ def test_training_moves_the_start_can_be_paused_and_forgotten(page):
 
 
 @pytest.mark.browser
+def test_the_training_s_step_size_is_given_back(page):
+    figure = page.locator(".metalib-sine").nth(1)
+    rate, slider = figure.get_by_label("step size alpha"), figure.get_by_role("slider", name="number of inner steps J")
+
+    def train():
+        figure.get_by_role("button", name="train", exact=True).click()
+        page.wait_for_function("document.querySelectorAll('[data-widget=sine]')[1].sine.training.iteration > 0")
+        figure.get_by_role("button", name="pause").click()
+        assert rate.input_value() == "0.03" and steps_of(figure) == 1
+
+    train()
+    figure.get_by_role("button", name="upside down").click()
+    assert rate.input_value() == "0.03"  # with as many steps as it was trained for
+    slider.press("End")
+    assert rate.input_value() == "0.01" and steps_of(figure) == 10
+    figure.get_by_role("button", name="reset the training").click()
+    train()
+    figure.get_by_role("button", name="reset the training").click()
+    assert rate.input_value() == "0.01"
+    train()
+    rate.select_option("0.003")  # the reader's own choice stays
+    slider.press("End")
+    assert rate.input_value() == "0.003"
+
+
+@pytest.mark.browser
 def test_after_the_training_one_step_is_enough(page):
     """All meta-iterations but two without the animation, at once; then it ends, and offers to begin again."""
     training, all_of_them = "document.querySelector('[data-widget=sine]').sine.training", sine.TRAINING["iterations"]
@@ -404,7 +430,7 @@ def test_new_tasks_lie_in_the_family_and_upside_down_leaves_it(page):
         assert handles.count() == 5
     figure.get_by_role("button", name="upside down").click()
     assert "outside the training tasks" in where.inner_text()
-    figure.get_by_role("button", name="start again").click()
+    figure.get_by_role("button", name="first task").click()
     assert [float(h.get_attribute("aria-valuenow")) for h in handles.all()] == pytest.approx(
         [y for _, y in sine.POINTS], abs=0.051)
 

@@ -265,6 +265,51 @@ def test_the_race_is_metalib_s_and_without_motion_it_shows_its_end_at_once(page)
 
 
 @pytest.mark.browser
+def test_a_race_does_not_move_what_stands_beside_it(page):
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.evaluate(SETTLED)
+    one = page.locator(".metalib-surface").first
+
+    def places():
+        return [one.locator(s).first.bounding_box() for s in (".run", ".side", ".legend", "table")]
+
+    before = places()
+    assert before[0]["x"] + before[0]["width"] <= before[1]["x"] and before[0]["y"] == before[1]["y"]
+    one.get_by_role("button", name="descend").click()
+    assert "After 60 meta-iterations" in one.get_by_role("status").inner_text() and places() == before
+
+
+def tips(figure):
+    """Where the three arrows begin and where their heads end, in pixels of the square: [(start, tip), ...]."""
+    found = []
+    for group in figure.locator(".arrows > g").all():
+        shaft, head = (re.findall(r"-?\d+\.\d", p.get_attribute("d")) for p in group.locator("path").all())
+        found.append(((float(shaft[0]), float(shaft[1])), (float(head[2]), float(head[3]))))
+    return found
+
+
+@pytest.mark.browser
+def test_the_heads_of_the_arrows_stay_in_the_picture_and_all_three_are_shortened_alike(page):
+    one = page.locator(".metalib-surface").first
+    side = one.locator(".land").bounding_box()["width"]
+    assert "usual length" not in one.locator(".loss").inner_text()
+    full = max(math.dist(*ends) for ends in tips(one))
+    assert full == pytest.approx(0.26 * side, abs=0.2)
+    for J in range(1, 7):
+        one.get_by_label("inner steps J").fill(str(J))
+        one.get_by_role("button", name="go where they differ most").click()
+        ends, table = tips(one), shown(one)
+        assert all(0 <= v <= side for _, tip in ends for v in tip), J
+        lengths = [math.dist(*e) for e in ends]
+        sizes = [table[key][2] for key in ("exact", "first", "differences")]
+        assert [v / max(lengths) for v in lengths] == pytest.approx([v / max(sizes) for v in sizes], abs=0.02)
+        said = re.search(r"at (\d+) % of their usual length", one.locator(".loss").inner_text())
+        assert max(lengths) / full == pytest.approx(float(said[1]) / 100 if said else 1, abs=0.006)
+        assert max(lengths) >= 23.9
+    assert start_of(one) == pytest.approx((0.2, 1.2)) and said
+
+
+@pytest.mark.browser
 def test_where_motion_is_welcome_the_race_runs_by_itself_and_pauses(page):
     page.emulate_media(reduced_motion="no-preference")
     one = page.locator(".metalib-surface").first

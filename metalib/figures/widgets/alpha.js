@@ -49,6 +49,7 @@ function alpha(root, data) {
     .metalib-alpha .run { flex: 0 1 370px; min-width: 0; }
     .metalib-alpha .side { flex: 1 1 17rem; font-size: .9em; }
     .metalib-alpha :is(.plot, .track) { position: relative; cursor: pointer; user-select: none; -webkit-user-select: none; }
+    .metalib-alpha .track { touch-action: pan-y; }
     .metalib-alpha svg { display: block; }
     .metalib-alpha svg text { fill: currentColor; font-size: 12px; }
     .metalib-alpha .halo { paint-order: stroke; stroke: var(--page); stroke-width: 3px; stroke-linejoin: round; }
@@ -73,8 +74,9 @@ function alpha(root, data) {
   // --- The controls --------------------------------------------------------------------------------------------------
 
   // A handle is an HTML element, because Chromium ignores touch-action on a part of an SVG. `at` tells where a pointer is,
-  // as the value that the handle moves; `go` moves it; `keys` says by how much a key does, for a step of size d.
-  function handle(label, space, at, get, go, keys) {
+  // as the value that the handle moves; `go` moves it; `keys` says by how much a key does, for a step of size d. On a
+  // `line` a finger draws the handle along wherever it comes down, and only a swipe across it scrolls the page.
+  function handle(label, space, at, get, go, keys, line = false) {
     const node = el("div", { class: "handle", role: "slider", tabindex: 0, "aria-label": label });
     let off = [];
     node.addEventListener("click", (e) => e.stopPropagation());
@@ -93,10 +95,17 @@ function alpha(root, data) {
       e.preventDefault();
       go(get().map((v, i) => v + by[i]));
     });
-    // A tap or a click on the space puts it there; a mouse draws it along. A finger that swipes over the space scrolls the page.
+    // A tap or a click on the space puts it there; a mouse draws it along. A finger that swipes over a plane scrolls the page.
+    let before, held = null;
     space.addEventListener("click", (e) => go(at(e)));
-    space.addEventListener("pointerdown", (e) => { if (e.pointerType === "mouse" && e.button === 0) space.setPointerCapture(e.pointerId); });
-    space.addEventListener("pointermove", (e) => { if (space.hasPointerCapture(e.pointerId)) go(at(e)); });
+    space.addEventListener("pointerdown", (e) => {
+      if (!e.isPrimary || (e.pointerType === "mouse" ? e.button !== 0 : !line)) return;
+      [before, held] = [get(), e.pointerId];
+      space.setPointerCapture(e.pointerId);
+    });
+    space.addEventListener("pointermove", (e) => { if (e.pointerId === held) go(at(e)); });
+    space.addEventListener("pointercancel", (e) => { if (e.pointerId === held) { held = null; go(before); } }); // it scrolled
+    space.addEventListener("pointerup", (e) => { if (e.pointerId === held) held = null; });
     return node;
   }
 
@@ -112,7 +121,7 @@ function alpha(root, data) {
   const knob = handle("inner rate α", track, (e) => [((rect(track, e)[0] - L) / S) * data.mostRate], () => [rate],
     ([v]) => { rate = clamp(Math.round(1000 * v) / 1000, 0, data.mostRate); update(); },
     (n) => ({ ArrowLeft: [-0.002 * n], ArrowDown: [-0.002 * n], ArrowRight: [0.002 * n], ArrowUp: [0.002 * n],
-      PageDown: [-0.05], PageUp: [0.05], Home: [-9], End: [9] }));
+      PageDown: [-0.05], PageUp: [0.05], Home: [-9], End: [9] }), true);
   fill(knob, { "aria-valuemin": 0, "aria-valuemax": data.mostRate }, []);
   fill(start, { "aria-valuemin": X0, "aria-valuemax": X1 }, []);
 
@@ -188,9 +197,9 @@ function alpha(root, data) {
     strip.replaceChildren(svg("svg", { width: W, height: 66, role: "img", "aria-label": "the factors of both directions on a line; between −1 and 1 the error shrinks" },
       svg("rect", { x: at(-1), y: 22, width: at(1) - at(-1), height: 16, fill: "currentColor", opacity: 0.18 }), svg("path", { d: `M10 30H${W - 10}`, stroke: "currentColor", opacity: 0.6 }),
       ...[-2, -1, 0, 1].map((v) => svg("text", { x: at(v), y: 62, "text-anchor": "middle" }, text(v, 0))),
-      svg("text", { x: at(0), y: 48, "text-anchor": "middle" }, "shrinks"),
+      svg("text", { x: at(-0.5), y: 50, "text-anchor": "middle" }, "shrinks"),
       ...factors.map((v, i) => svg("g", { fill: `var(--${v <= -1 ? "wild" : "calm"})` }, mark(at(v), 30, i))),
-      svg("text", { x: at(factors[0]), y: 15, "text-anchor": anchor(factors[0]) }, "● across")));
+      ...["● across", "■ along"].map((name, i) => svg("text", { x: at(factors[i]), y: i ? 50 : 15, "text-anchor": anchor(factors[i]) }, name))));
   }
 
   function update() {

@@ -98,7 +98,7 @@ function game(root, data) {
       make("div", {class: "mg-query"}, drawing(round.q), make("p", {}, `Which of the ${way} is this?`)),
       make("div", {class: "mg-options", style: `grid-template-columns: repeat(${way}, 1fr)`}, ...options));
     stage.replaceChildren(group);
-    live.textContent = `Choose one of the ${way} drawings, or press 1 to ${way}.`;
+    live.replaceChildren(`Choose one of the ${way} drawings`, make("span", {class: "mg-keys"}, `, or press 1 to ${way}`), ".");
     group.focus({preventScroll: true});
   }
 
@@ -154,7 +154,9 @@ function game(root, data) {
     remember(right);
     stage.replaceChildren(title, table, ...(guessed ? [make("p", {class: "mg-told"}, told(right))] : []),
       make("p", {}, `Bars: the range of true accuracies that ${n} rounds leave open. Dashed line: guessing. ● right, ○ wrong, round by round.`),
-      ...strips, make("ul", {}, ...verdicts),
+      ...strips, make("div", {class: "mg-strip mg-axis", "aria-hidden": "true"}, make("span"), make("div", {}, make("span", {}, "0"),
+        make("span", {style: `left: ${2 + 96 / way}%`}, "chance"), make("span", {}, "100 %"))), make("ul", {}, ...verdicts),
+      ...(root.closest(".metalib-landing") ? [make("p", {}, make("a", {href: "00_play.html"}, "Chapter 0"), " says what this proves.")] : []),
       make("button", {type: "button", class: "mg-main", on: () => { start(); stage.querySelector("button").focus({preventScroll: true}); }},
         "Play the same rounds again"),
       make("p", {}, "You have now seen the answers: a second game measures your memory too."));
@@ -197,8 +199,10 @@ function game(root, data) {
     return figure;
   }
 
-  root.addEventListener("keydown", event => {
-    if (event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+  document.addEventListener("keydown", event => {  // in the game, or with the focus nowhere and the game in view
+    const where = document.activeElement, box = stage.getBoundingClientRect();
+    if (event.defaultPrevented || where?.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (!root.contains(where) && (where !== document.body || box.bottom <= 0 || box.top > innerHeight)) return;
     const i = "123456789".indexOf(event.key);
     if (i < 0 || event.key.length !== 1 || i >= way || at < 0 || at >= n) return;
     event.preventDefault();
@@ -232,6 +236,11 @@ const STYLE = `
 .metalib-widget[data-widget=game] :is(button, input, p, .mg-round):focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .metalib-widget[data-widget=game] .mg-round:focus { outline: none; }
 .metalib-widget[data-widget=game] .mg-live { margin: 0; }
+@media (pointer: coarse) { .mg-keys { display: none; } }
+.metalib-widget[data-widget=game] .mg-axis div { position: relative; height: 1.4em; }
+.metalib-widget[data-widget=game] .mg-axis div span { position: absolute; left: 2%; transform: translateX(-50%); }
+.metalib-widget[data-widget=game] .mg-axis div span:last-child { left: auto; right: 0; transform: none; white-space: nowrap; }
+.metalib-widget[data-widget=game] td:last-child { white-space: nowrap; }
 .metalib-widget[data-widget=game] .mg-live:not(:empty) { min-height: 2.8em; }
 .metalib-widget[data-widget=game] table { border-collapse: collapse; width: 100%; margin: 0 0 0.6rem; font-size: 0.85em;
   table-layout: auto; border: 0; color: inherit; display: table; }

@@ -18,6 +18,7 @@ function leaks(root, data) {
   const valuesOf = (set) => measured.get(keyOf(set));
   const gain = (values, base) => world.score(values.map((v, t) => v - base[t])); // exam by exam: the same random numbers
   const leak = (key) => data.leaks.find((l) => l.key === key), called = (l) => `leak ${l.n} (${l.name})`;
+  const which = (list) => (list.length < 3 ? list.map(called).join(" and ") : `leaks ${list.map((r) => r.n).join(", ")}`);
 
   // --- what stands there
   const live = el("p", { class: "mk-live", role: "status", "aria-live": "polite" });
@@ -39,8 +40,8 @@ function leaks(root, data) {
   const off = el("button", { type: "button", click: () => { on.clear(); examine(); } }, "All off");
   const again = el("button", { type: "button", click: () => { seed += 1; shown = 1; examine(); } }, `${EXAMS} other exams`);
   const another = el("button", { type: "button", click: () => { shown = shown % EXAMS + 1; paper(); } }, "Another exam");
-  const heading = el("p", { class: "mk-head" }), support = el("div", { class: "mk-cards", role: "img" }), queries = el("div", { class: "mk-cards", role: "img" }), told = el("p", { class: "mk-told" });
-  root.replaceChildren(el("style", {}, STYLE), el("p", {}, el("strong", {}, "Six switches, one learner")), live, ...bars.map((b) => b.node), axis, list,
+  const tally = el("p", { class: "mk-tally" }), heading = el("p", { class: "mk-head" }), support = el("div", { class: "mk-cards", role: "img" }), queries = el("div", { class: "mk-cards", role: "img" }), told = el("p", { class: "mk-told" });
+  root.replaceChildren(el("style", {}, STYLE), el("p", {}, el("strong", {}, "Seven leaks, six switches")), live, ...bars.map((b) => b.node), axis, tally, list,
     el("div", { class: "mk-tools" }, off, again, another), heading, told, el("p", { class: "mk-head" }, "Support, with its labels"), support,
     el("p", { class: "mk-head" }, "Queries in their order, with the label that the learner says"), queries,
     el("p", { class: "mk-note" }, `The learner is not trained. It compares a query's pixels with the support (a cosine), adds ${data.place} for the label ` +
@@ -60,7 +61,8 @@ function leaks(root, data) {
     const mine = running += 1, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const jobs = (on.size ? [NONE, new Set(on)] : [NONE]).filter((set) => !valuesOf(set))
       .map((set) => ({ key: keyOf(set), next: world.exam(seed, set), values: [] }));
-    const parts = new Map(jobs.map((job) => [job.key, job.values]));
+    const parts = new Map(jobs.map((job) => [job.key, job.values])), names = rows.filter((r) => on.has(r.key));
+    live.textContent = `${names.length ? `${which(names).replace("l", "L")} ${names.length > 1 ? "are" : "is"} on` : "All leaks are off"}: counting…`;
     paper();
     function step() {
       if (mine !== running) return; // another switch was pressed
@@ -89,7 +91,7 @@ function leaks(root, data) {
     list.classList.toggle("mk-guessing", guess === null);
     recorded.textContent = guess === null ? "" : data.split;
     const named = rows.filter((r) => on.has(r.key)).map((r) => r.n);
-    [["no leak", honest], [named.length ? `leak${named.length > 1 ? "s" : ""} ${named.join(" + ")}` : "no switch is on", named.length ? leaky : null]].forEach(([name, values], i) => {
+    [["no leak", honest], [named.length ? `leak${named.length > 1 ? "s" : ""} ${named.join(", ")}` : "no switch is on", named.length ? leaky : null]].forEach(([name, values], i) => {
       const bar = bars[i], s = values && values.length > 1 ? world.score(values) : null;
       bar.name.textContent = name;
       bar.value.textContent = s ? percent(s) + (values.length < EXAMS ? ` (${values.length} exams)` : "") : "";
@@ -103,12 +105,11 @@ function leaks(root, data) {
   function say() {
     const honest = valuesOf(NONE), base = percent(world.score(honest));
     if (guess === null) {
-      live.textContent = `All leaks are off: the learner names ${base} of the queries, in ${EXAMS} exams. Guess first: press the leak that adds most.`;
+      live.replaceChildren(`All leaks are off: the learner names ${base} of the queries, in ${EXAMS} exams. `, el("strong", {}, "Guess first: press the leak that adds most."));
       return;
     }
     const names = rows.filter((r) => on.has(r.key)), single = rows.map((r) => valuesOf(new Set([r.key])));
-    const which = names.length < 3 ? names.map(called).join(" and ") : `leaks ${names.map((r) => r.n).join(", ")}`;
-    let text = names.length ? `With ${which}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
+    let text = names.length ? `With ${which(names)}: ${percent(world.score(valuesOf(on)))}, ${points(gain(valuesOf(on), honest))} points against the same learner without.`
       : `All leaks are off: ${base}. Switch one on; you guessed ${called(leak(guess))}.`;
     if (single.every(Boolean)) {
       const gains = single.map((v) => gain(v, honest).mean), best = rows[gains.indexOf(Math.max(...gains))];
@@ -136,7 +137,9 @@ function leaks(root, data) {
       rotations: "Outlined support, 0 to 3: one character in its four rotations.",
       batch: `No drawing shows it: the learner reads all ${N * Q} queries before it answers one.`,
       balance: `No drawing shows it: the learner hands out each label about ${Q} times.` };
-    heading.textContent = `Exam ${shown} of ${EXAMS}: ${e.said.filter((n, j) => n === e.y[j]).length} of ${N * Q} right`;
+    const right = `${e.said.filter((n, j) => n === e.y[j]).length} of ${N * Q} right`;
+    heading.textContent = `Exam ${shown} of ${EXAMS}: ${right}`;
+    tally.textContent = `Exam ${shown}: ${right}`;
     told.textContent = on.size ? rows.filter((r) => on.has(r.key)).map((r) => notes[r.key]).join(" ") : "No query is in the support, labels are new, queries are shuffled.";
     support.replaceChildren(...e.support.map((row, n) => card(row, `${n}`, outlined(on.has("labels") || (on.has("rotations") && n < 4)
       || (on.has("shared") && e.query.includes(row))))));
@@ -158,6 +161,12 @@ const STYLE = `
 html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-light=false] .metalib-widget[data-widget=leaks] { --leak: #ffa05a; --page: #121212; }
 .metalib-widget[data-widget=leaks] p { margin: 0 0 0.5rem; }
 .metalib-widget[data-widget=leaks] .mk-live { min-height: 4.2em; }
+@media (max-width: 36rem) {
+  .metalib-widget[data-widget=leaks] .mk-live { min-height: 7em; }
+  @media (max-width: 23rem) { .metalib-widget[data-widget=leaks] .mk-live { min-height: 8.4em; } }
+  .metalib-widget[data-widget=leaks] .mk-name { min-height: 2.5em; align-content: center; }
+  .metalib-widget[data-widget=leaks] [data-leak=batch] .mk-name { min-height: 3.75em; } /* the longest, and a guess beside it */
+}
 .metalib-widget[data-widget=leaks] .mk-list { display: grid; gap: 0.3rem; margin-bottom: 0.8rem; }
 .metalib-widget[data-widget=leaks] button { font: inherit; color: inherit; background: transparent; cursor: pointer; min-height: 2.75rem; padding: 0.25rem 0.7rem;
   border: 1px solid rgba(128, 128, 128, 0.9); border-radius: 0.4rem; }
@@ -166,7 +175,7 @@ html[data-theme=dark] .metalib-widget[data-widget=leaks], body[data-jp-theme-lig
 .metalib-widget[data-widget=leaks] .mk-recorded { border: 1px dashed rgba(128, 128, 128, 0.9); border-radius: 0.4rem; }
 .metalib-widget[data-widget=leaks] .mk-name { min-width: 0; overflow-wrap: anywhere; line-height: 1.25; }
 .metalib-widget[data-widget=leaks] small { grid-column: 2 / -1; font-size: 0.8em; line-height: 1.3; }
-.metalib-widget[data-widget=leaks] .mk-gain { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.metalib-widget[data-widget=leaks] .mk-gain { text-align: right; white-space: nowrap; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .metalib-widget[data-widget=leaks] .mk-knob { grid-row: 1 / 3; width: 2.4rem; height: 1.35rem; border: 2px solid currentColor; border-radius: 1rem; box-sizing: border-box; position: relative; }
 .metalib-widget[data-widget=leaks] .mk-knob::after { content: ""; position: absolute; inset: 0.15rem auto 0.15rem 0.18rem; width: 0.78rem; border-radius: 50%; border: 2px solid currentColor; box-sizing: border-box; }
 .metalib-widget[data-widget=leaks] [aria-checked=true] .mk-knob { background: var(--leak); border-color: var(--leak); }

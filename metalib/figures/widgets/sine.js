@@ -64,10 +64,12 @@ function sine(root, data) {
   const slider = el("input", { type: "range", min: 0, max: MOST, step: 1, value: steps, "aria-label": "number of inner steps J" });
   const shown = el("output", {}, String(steps));
   const setting = (J, size) => { [steps, alpha, slider.value, rate.value] = [J, size, J, size]; update(); };
-  const walk = (J) => setting(J, alpha);
+  let borrowed = false; // the training's own alpha, which is given back as soon as J leaves the training's
+  const giveBack = () => { if (borrowed) { borrowed = false; alpha = rate.value = data.alpha; } };
+  const walk = (J) => { if (J !== data.training.steps) giveBack(); setting(J, alpha); };
   slider.addEventListener("input", () => walk(Number(slider.value)));
   const rate = el("select", { "aria-label": "step size alpha" }, ...data.rates.map((r) => el("option", r === alpha ? { value: r, selected: "" } : { value: r }, String(r))));
-  rate.addEventListener("change", () => { alpha = Number(rate.value); update(); });
+  rate.addEventListener("change", () => { alpha = Number(rate.value); borrowed = false; update(); });
   const button = (label, act) => {
     const b = el("button", { type: "button" }, label);
     b.addEventListener("click", () => { act(); update(); });
@@ -113,12 +115,15 @@ function sine(root, data) {
   const train = button("", () => {
     running = !running;
     if (running && training.iteration >= data.training.iterations) restart();
-    if (running && training.iteration === 0) setting(data.training.steps, data.training.alpha); // what it is trained for
+    if (running && training.iteration === 0) { // what it is trained for
+      borrowed ||= alpha !== data.training.alpha;
+      setting(data.training.steps, data.training.alpha);
+    }
     cancelAnimationFrame(next);
     if (running) next = requestAnimationFrame(frame);
     report();
   });
-  const reset = button("reset the training", () => { running = false; restart(); report(); });
+  const reset = button("reset the training", () => { running = false; restart(); giveBack(); report(); });
   function restart() { training.reset(); trained.theta = training.theta; }
   function frame(now) {
     if (!running || !root.isConnected) return;
@@ -155,7 +160,7 @@ function sine(root, data) {
   box.append(plot,
     el("div", { class: "sine-controls" }, play, el("label", {}, "inner steps J ", slider, " ", shown), el("label", {}, "step size α ", rate)),
     el("div", { class: "sine-controls" }, train, reset, status), heard, chart,
-    el("div", { class: "sine-controls" }, button("new task", newTask), button("upside down", turn), button("start again", again), tell),
+    el("div", { class: "sine-controls" }, button("new task", newTask), button("upside down", turn), button("first task", again), tell),
     where,
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "network"), el("th", { scope: "col" }, "error after J steps"))), el("tbody", {}, ...rows.map((r) => r.row))));
   root.replaceChildren(box);

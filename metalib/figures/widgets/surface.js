@@ -88,9 +88,9 @@ function surface(root, data) {
     .metalib-surface ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0 0 .6rem; padding: 0; }
     .metalib-surface ul.legend li { margin: 0; padding: 0; }
     .metalib-surface .key { display: inline-block; width: 30px; height: 14px; vertical-align: -2px; margin-right: 5px; }
-    .metalib-surface .run { max-width: 100%; font-size: .9em; }
+    .metalib-surface .run { flex: 0 1 412px; min-width: 0; max-width: 100%; font-size: .9em; }
     .metalib-surface .side { flex: 1 1 18rem; font-size: .9em; }
-    .metalib-surface .status { min-height: 1.4em; }
+    .metalib-surface :is(.status, .loss) { min-height: 2.8em; }
     .metalib-surface label { display: grid; grid-template-columns: 9.4em 1fr 3em; gap: .4rem; align-items: center; margin: .25rem 0; }
     .metalib-surface input[type=range] { width: 100%; min-width: 4rem; min-height: 1.8rem; accent-color: var(--exact); }
     .metalib-surface .value { text-align: right; font-variant-numeric: tabular-nums; }
@@ -269,8 +269,10 @@ function surface(root, data) {
     const inner = svg("svg", { x: L, y: T, width: S, height: S, style: "overflow:hidden" });
     inner.append(lines = svg("g", { class: "contours", fill: "none", stroke: "currentColor", "stroke-width": 0.8, "stroke-opacity": 0.5 }), numbers = svg("g"));
     data.waves.forEach(([wa, wb], t) => inner.append(cross(px(wb), py(wa)), svg("text", { class: "halo", x: px(wb) + 9, y: py(wa) - 7 }, `task ${t + 1}`)));
-    inner.append(arrows = svg("g"), tracks = svg("g", { class: "tracks", stroke: "currentColor", "stroke-width": 1.1 }), trails = svg("g"));
-    picture.append(inner, svg("rect", { x: L, y: T, width: S, height: S, fill: "none", stroke: "currentColor", opacity: 0.5 }));
+    const front = svg("svg", { x: L, y: T, width: S, height: S, style: "overflow:hidden" });
+    arrows = svg("g", { class: "arrows", transform: `translate(${L} ${T})` }); // not cut at the edge
+    front.append(tracks = svg("g", { class: "tracks", stroke: "currentColor", "stroke-width": 1.1 }), trails = svg("g"));
+    picture.append(inner, arrows, front, svg("rect", { x: L, y: T, width: S, height: S, fill: "none", stroke: "currentColor", opacity: 0.5 }));
     for (let i = 0; i <= 4; i++) {
       const va = A0 + (i * (A1 - A0)) / 4, vb = B0 + (i * (B1 - B0)) / 4;
       picture.append(svg("text", { x: L + px(vb), y: T + S + 15, "text-anchor": "middle" }, text(vb, 0)),
@@ -377,7 +379,10 @@ function surface(root, data) {
         ...points.slice(1).map(([cx, cy]) => svg("circle", { cx: f(cx), cy: f(cy), r: 2.6, fill: "currentColor" })), number(...end, t)] : [];
     }));
     tracks.setAttribute("opacity", race ? 0.3 : 0.85);
-    const longest = Math.max(...ARROWS.map(({ key }) => size(g[key])), 1e-9), scale = (0.26 * S) / longest;
+    const longest = Math.max(...ARROWS.map(({ key }) => size(g[key])), 1e-9), usual = (0.26 * S) / longest;
+    const room = (at, d) => (d ? Math.max(0, d > 0 ? S - 3 - at : at - 3) / Math.abs(d) : 1); // how often d fits beside the edge
+    const fits = Math.min(1, ...ARROWS.map(({ key }) => Math.min(room(x, -g[key][1] * usual), room(y, g[key][0] * usual))));
+    const fit = Math.max(fits, 24 / (0.26 * S)), scale = fit * usual; // shorter than that, and it were no arrow
     arrows.replaceChildren(...(race ? [] : ARROWS.map((item) => arrow(x, y, g[item.key][1] * -scale, g[item.key][0] * scale, item))));
     trails.replaceChildren(...(race ? RACERS.flatMap((racer, i) => {
       const points = race[racer.key].map((p) => inside(p.theta)), [ex, ey] = points.at(-1);
@@ -403,7 +408,8 @@ function surface(root, data) {
       r.shown.textContent = text(v);
       r.input.setAttribute("aria-valuetext", text(v));
     });
-    loss.textContent = `meta-loss here after ${steps} inner ${steps === 1 ? "step" : "steps"}: ${text(there)}`;
+    loss.textContent = `meta-loss here after ${steps} inner ${steps === 1 ? "step" : "steps"}: ${text(there)}` +
+      (fit < 1 && !race ? `. So near the edge all three arrows are drawn at ${Math.round(100 * fit)} % of their usual length.` : "");
     descend.textContent = timer ? "pause" : "descend";
     drawChart();
   }
