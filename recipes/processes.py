@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/processes.py --force    # replaces what is there; --resume runs/processes continues
 
-Needs no network and about 15 CPU-minutes. Writes results/processes.json. Waves with noise 0.1. Every learner is
+Needs no network and about 14 CPU-minutes. Writes results/processes.json. Waves with noise 0.1. Every learner is
 trained on as many tasks, each with 40 query points, in float32; its outer rate is chosen on validation waves in runs of
 a quarter of the length with the first seed. All are tested on the same waves with 0 to 20 support points, in float64.
 
@@ -12,6 +12,10 @@ a quarter of the length with the first seed. All are tested on the same waves wi
                Its std is the one of its errors on validation waves with as many support points.
     exact      the posterior over amplitude and phase, on a grid; its mean and variance are the prediction. No learner
                has a smaller expected MSE, and none that predicts normal distributions a smaller expected NLL.
+
+Expected at 10 points, MSE and the share in 90 % intervals: exact 0.012, 90 %; maml 0.043, 90 %; attentive 0.067, 90 %
+(0.029 to 0.103 by seed), with 0 to 20 points 0.056, 91 %; conditional 0.070, 90 %; latent and attentive 0.078, 88 %;
+latent 0.107, 83 %. Without a support only the one that was trained on such tasks is right: 3.06 against 3.02.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_float32_is_float64_up_to_rounding(kind, seed):
     episodes = drawn(8, seed, Sinusoids(shot=10, query=40, noise=0.1, dtype=torch.float32))
     ours = gradients(learner, episodes, "vmap")
     exact = gradients(learner.double(), episodes.to(torch.float64), "vmap")
-    assert relative_error(ours, exact) < 2e-5
+    assert relative_error(ours, exact) < 5e-6  # measured: 3e-7
 
 
 # --- a function of a set -----------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ class NeuralProcess(Learner):
     to each other. Because of r_0 an empty support is no special case: it leaves the learned prior. The support is a
     set: its order changes nothing, its size is free.
 
+    What it is sure of holds for sizes that training has seen. After training with 10 points alone, where nothing is
+    known 90 % intervals hold a fifth to two fifths of the targets (results/processes.json).
+
     The meta-loss is the mean of -log p(y) over the query. With a latent variable it is the negative evidence lower
     bound of a task, divided by the number of targets,
 
