@@ -8,7 +8,7 @@ function slide(input, move, done = () => {}) { // move: the value is another one
     due = false;
   });
   input.addEventListener("pointermove", (e) => {
-    if (finger && e.isPrimary) finger.along ||= Math.abs(e.clientX - finger.x) > Math.abs(e.clientY - finger.y);
+    if (finger && e.isPrimary) finger.along ||= Math.abs(e.clientX - finger.x) > Math.max(8, Math.abs(e.clientY - finger.y));
   });
   input.addEventListener("pointercancel", () => {
     if (!finger) return;
