@@ -225,16 +225,24 @@ def test_start_and_steps_move_by_keys_and_mouse(page):
     assert rate_of(one) == pytest.approx(0.2, abs=0.003)
 
 
-def swipe(page, x, y, dx, dy, steps=8):
-    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted."""
+def swipe(page, x, y, dx, dy, steps=8, look=lambda: None):
+    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted; what one sees at each."""
+    seen = []
     client = page.context.new_cdp_session(page)
     send = partial(client.send, "Input.dispatchTouchEvent")
     send({"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for k in range(1, steps + 1):
         send({"type": "touchMove", "touchPoints": [{"x": x + k * dx / steps, "y": y + k * dy / steps}]})
         page.evaluate(SETTLED)
+        seen.append(look())
     send({"type": "touchEnd", "touchPoints": []})
     page.evaluate(SETTLED)
+    return seen
+
+
+# Counts whatever changes in a figure, for a moment too.
+CHANGES = """figure => { figure.changes = 0; new MutationObserver(all => { figure.changes += all.length; }).observe(
+    figure, { childList: true, characterData: true, subtree: true }); }"""
 
 
 @pytest.mark.browser
@@ -271,6 +279,37 @@ def test_a_finger_draws_alpha_along_from_anywhere_on_the_track_and_scrolls_acros
     page.evaluate(SETTLED)
     swipe(page, at(0.3), y, at(0.2) - at(0.3), 0)  # and it is not stuck
     assert rate_of(one) == pytest.approx(0.2, abs=0.004)
+
+
+@pytest.mark.browser
+def test_a_finger_draws_the_slider_along_and_scrolls_across_it(page):
+    one = page.locator(".metalib-alpha").first
+    slider = one.get_by_label("inner steps J")
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    one.evaluate(CHANGES)
+    swipe(page, box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2, 0, -200)
+    assert page.evaluate("scrollY") > scrolled + 50
+    assert slider.input_value() == "8" and one.evaluate("figure => figure.changes") == 0
+    agrees(one, 0.05)
+    slider.press("ArrowRight")  # it still works
+    agrees(one, 0.05, 9)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    at, y = lambda J: box["x"] + 8 + (box["width"] - 16) * J / 20, box["y"] + box["height"] / 2
+    seen = swipe(page, at(9), y, at(19) - at(9), 0, look=lambda: one.locator("g.calm > circle").count())
+    assert page.evaluate("scrollY") == scrolled
+    assert seen[-1] >= 18 and seen == sorted(seen) and len(set(seen)) > 4  # the path follows the finger
+    agrees(one, 0.05, int(slider.input_value()))
+    page.touchscreen.tap(at(4), y)
+    page.wait_for_function("document.querySelector('.metalib-alpha .now').textContent.includes('φ₄')")
+    agrees(one, 0.05, 4)
+    page.mouse.move(at(4), y)
+    page.mouse.down()
+    page.mouse.move(at(12), y + 60, steps=4)  # a mouse goes where it likes
+    agrees(one, 0.05, 12)
+    page.mouse.up()
+    agrees(one, 0.05, 12)
 
 
 @pytest.mark.browser

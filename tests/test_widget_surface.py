@@ -206,16 +206,24 @@ def test_the_page_shows_metalib_s_numbers_and_moves_with_keys_and_mouse(page):
     assert shown(other) == before
 
 
-def swipe(page, x, y, dy, steps=8):
-    """A finger that comes down at (x, y), moves by dy in small steps, and is lifted."""
+def swipe(page, x, y, dy, steps=8, dx=0, look=lambda: None):
+    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted; what one sees at each."""
+    seen = []
     client = page.context.new_cdp_session(page)
     send = partial(client.send, "Input.dispatchTouchEvent")
     send({"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for k in range(1, steps + 1):
-        send({"type": "touchMove", "touchPoints": [{"x": x, "y": y + k * dy / steps}]})
+        send({"type": "touchMove", "touchPoints": [{"x": x + k * dx / steps, "y": y + k * dy / steps}]})
         page.evaluate(SETTLED)
+        seen.append(look())
     send({"type": "touchEnd", "touchPoints": []})
     page.evaluate(SETTLED)
+    return seen
+
+
+# Counts whatever changes in a figure, for a moment too.
+CHANGES = """figure => { figure.changes = 0; new MutationObserver(all => { figure.changes += all.length; }).observe(
+    figure, { childList: true, characterData: true, subtree: true }); }"""
 
 
 @pytest.mark.browser
@@ -233,6 +241,41 @@ def test_a_finger_scrolls_over_the_square_and_moves_the_handle(page):
     assert start_of(one) == pytest.approx((before[0] + 1, before[1]), abs=0.02)
     page.touchscreen.tap(square["x"] + square["width"] / 4, square["y"] + square["height"] / 4)
     assert start_of(one) == pytest.approx((3, -1), abs=0.02)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["inner steps J", "start: amplitude a", "start: phase b"])
+def test_a_finger_draws_a_slider_along_and_scrolls_across_it(page, name):
+    one = page.locator(".metalib-surface").first
+    slider = one.get_by_label(name)
+    one.get_by_role("button", name="one step").click()
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled, value = slider.bounding_box(), page.evaluate("scrollY"), slider.input_value()
+    one.evaluate(CHANGES)
+    swipe(page, box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2, -200)
+    assert page.evaluate("scrollY") > scrolled + 50
+    assert slider.input_value() == value and one.evaluate("figure => figure.changes") == 0
+    agrees(one, 3, (1.2, 0.8))
+    assert shown(one, "racer")["exact"][0] == 1  # the race stays where it is
+    slider.press("ArrowRight")  # it still works
+    assert float(slider.input_value()) > float(value) and shown(one, "racer")["exact"][0] == 0
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    at, y = lambda part: box["x"] + 8 + (box["width"] - 16) * part, box["y"] + box["height"] / 2
+    seen = swipe(page, at(0.2), y, 0, dx=at(0.9) - at(0.2),
+                 look=lambda: (one.locator(".loss").inner_text(), start_of(one)))
+    assert page.evaluate("scrollY") == scrolled and len(set(seen)) > 3  # numbers and picture follow the finger
+    J = int(one.get_by_label("inner steps J").input_value())
+    agrees(one, J, start_of(one))
+    assert (J == 5) == (name == "inner steps J")
+    page.touchscreen.tap(at(0.0), y)
+    page.wait_for_function("slider => slider.value === slider.min", arg=slider.element_handle())
+    low = {"inner steps J": (0, start_of(one)), "start: amplitude a": (J, (0, 0.8)), "start: phase b": (J, (1.2, -2))}
+    page.evaluate(SETTLED)
+    agrees(one, *low[name])
+    assert start_of(one) == low[name][1]
 
 
 @pytest.mark.browser
