@@ -29,8 +29,9 @@ class ImplicitMAML(MAML):
         d L_Q(phi*) / d theta = (I + H / lambda)^{-1} grad L_Q(phi*),    H the Hessian of L_S at phi*
 
     The problem is approached by J steps of gradient descent from theta, the product with the inverse by conjugate
-    gradient, which needs products with H alone: memory does not grow with J. Where the problem is not solved, the
-    formula is not the gradient of what was computed (`approximate`), and `gradient_error` says by how much.
+    gradient, which needs products with H alone: of the J steps it keeps the iterates, no graph. Where the problem is
+    not solved, the formula is not the gradient of what was computed (`approximate`), and `gradient_error` says by
+    how much.
 
     Args:
         net, loss, adapts: see `MAML`. What the inner loop does not move gets no meta-gradient.
