@@ -13,6 +13,7 @@ from metalib import MAML, Data, seeded
 from metalib.figures.widgets import alpha
 from metalib.functional import descend
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
+from widget_page import beyond, text_sizes, two_of, without_problems
 
 
 def line(seed=3, w=None):
@@ -80,35 +81,13 @@ def test_a_loss_that_is_no_bowl_is_refused(support, why):
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-TEXT = """[...document.querySelectorAll('.metalib-alpha, .metalib-alpha *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
-    && node.tagName !== 'STYLE' && node.getClientRects().length
-).map(node => parseFloat(getComputedStyle(node).fontSize))"""
-BEYOND = """[...document.querySelectorAll('.metalib-alpha :is(table, button, input, label, p, div > svg)')].filter(
-    node => node.getBoundingClientRect().right > node.closest('.metalib-alpha').getBoundingClientRect().right + 1
-).map(node => node.outerHTML.slice(0, 80))"""
+TEXT, BEYOND = text_sizes("alpha"), beyond("alpha", "table, button, input, label, p, div > svg")
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
-    """A phone's page, longer than the screen, with two of the figure: they must not disturb each other."""
-    path, problems = tmp_path / "page.html", []
-    path.write_text(f'<!doctype html><html lang="en" data-theme="{request.param}"><meta charset="utf-8">'
-                    f'<title>alpha</title><meta name="viewport" content="width=device-width"><style>{DARK}</style>'
-                    f'<body style="font-family:sans-serif"><main><h1>alpha</h1>{html}<hr>{html}</main>',
-                    encoding="utf-8")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                                  reduced_motion="reduce")
-    page = context.new_page()
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == path.as_uri() else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate(SETTLED)
-    yield page
-    context.close()
-    assert not problems
+    with without_problems(browser, two_of("alpha", html, tmp_path, request.param)) as page:
+        yield page
 
 
 def number(text):

@@ -9,6 +9,7 @@ import torch
 
 from metalib.figures.widgets import surface
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from widget_page import beyond, text_sizes, two_of, without_problems
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)
 STEPS = range(surface.MOST_STEPS + 1)
@@ -86,35 +87,13 @@ def test_a_view_that_cannot_be_chosen_is_refused(wrong):
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-TEXT = """[...document.querySelectorAll('.metalib-surface, .metalib-surface *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
-    && node.tagName !== 'STYLE' && node.getClientRects().length
-).map(node => parseFloat(getComputedStyle(node).fontSize))"""
-
-BEYOND = """[...document.querySelectorAll('.metalib-surface :is(table, button, input, li, p, .plot)')].filter(
-    node => node.getBoundingClientRect().right > node.closest('.metalib-surface').getBoundingClientRect().right + 1
-).map(node => node.outerHTML.slice(0, 80))"""
+TEXT, BEYOND = text_sizes("surface"), beyond("surface", "table, button, input, li, p, .plot")
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
-    """A phone's page, longer than the screen, with two of the figure: they must not disturb each other."""
-    path, problems = tmp_path / "page.html", []
-    path.write_text(f'<!doctype html><html data-theme="{request.param}"><meta charset="utf-8"><title>surface</title>'
-                    f'<meta name="viewport" content="width=device-width"><style>{DARK}</style>'
-                    f'<body style="font-family:sans-serif">{html}<hr>{html}', encoding="utf-8")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                                  reduced_motion="reduce")
-    page = context.new_page()
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == path.as_uri() else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate(SETTLED)
-    yield page
-    context.close()
-    assert not problems
+    with without_problems(browser, two_of("surface", html, tmp_path, request.param)) as page:
+        yield page
 
 
 def shown(figure, kind="arrow"):
