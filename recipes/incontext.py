@@ -62,8 +62,8 @@ def tasks_of(shot: int, noise: float = NOISE, query: int = 20) -> LinearTasks:
 def reader(core: str, lr: float, seed: int, iterations: int) -> SequenceLearner:
     torch.manual_seed(seed)
     learner = SequenceLearner(DIM, 1, core, dim=64, layers=3 if core == "attention" else 2)
-    meta_train(learner, tasks_of(TRAINED, query=4), TrainConfig(iterations=iterations, meta_batch=64, lr=lr, schedule="cosine",
-                                                       clip=1.0, seed=seed))
+    meta_train(learner, tasks_of(TRAINED, query=4), TrainConfig(
+        iterations=iterations, meta_batch=64, lr=lr, schedule="cosine", clip=1.0, seed=seed))
     return learner
 
 
