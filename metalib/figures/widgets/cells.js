@@ -94,7 +94,8 @@ function cells(root, data) {
     .metalib-cells :is(th, td) { padding: .15rem .4rem .15rem 0; text-align: right; font-weight: normal; border: 0; color: inherit; background: none; }
     .metalib-cells td { font-variant-numeric: tabular-nums; white-space: nowrap; }
     .metalib-cells th:first-child { text-align: left; }
-    .metalib-cells thead th { border-bottom: 1px solid currentColor; vertical-align: bottom; }
+    .metalib-cells thead :is(th, td) { border-bottom: 1px solid currentColor; vertical-align: bottom; }
+    .metalib-cells .layer { white-space: nowrap; }
     .metalib-cells .bar { width: 4.5rem; }
     .metalib-cells .bar > div { height: .8em; min-width: 1px; }`;
 
@@ -208,7 +209,7 @@ function cells(root, data) {
     if (!touched) return `${counted} ${data.invite}`;
     if (!toy) return `${counted} At the start it was ${data.lost}.`;
     if (kind === "example") return `${counted} It could not be otherwise: an example is its own nearest. The border may bend.`;
-    if (kind === "two") return `${counted} The ${names[0]} have two cells: the split of the three with the least scatter.`;
+    if (kind === "two") return `${counted} The ${names[0]} have two cells: the split with the least scatter.`;
     return `${counted}${lost ? ` Now try two means for the ${names[0]}.` : ""}`;
   }
 
@@ -229,8 +230,9 @@ function cells(root, data) {
       cells[0].textContent = text(p[n], 4);
       cells[1].textContent = q ? text(q[n], 4) : "none";
     });
-    difference.textContent = q ? `Largest difference: ${Math.max(...p.map((v, n) => Math.abs(v - q[n]))).toExponential(0).replace("e+0", "").replace("-", "−")}. The layer is 2cₙ · z − |cₙ|².`
-      : "With more than one point a class, the nearest of them counts, and no linear layer of z says the same.";
+    const layer = el("span", { class: "layer" }, data.tau === 1 ? "2cₙ · z − |cₙ|²." : "τ (2cₙ · z − |cₙ|²).");
+    difference.replaceChildren(...(q ? [`Largest difference: ${Math.max(...p.map((v, n) => Math.abs(v - q[n]))).toExponential(0).replace("e+0", "").replace("-", "−")}. The layer is `, layer]
+      : ["With more than one point a class, the nearest of them counts, and no linear layer of z says the same."]));
     radios.forEach(({ input }) => { input.checked = input.value === kind; });
     const now = say(sites, wrong);
     if (now !== said) status.textContent = said = now; // a screen reader speaks at the turns only

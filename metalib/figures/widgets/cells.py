@@ -51,7 +51,7 @@ def plane(learner: ProtoNet, episode: Episode) -> tuple[Tensor, Tensor, float]:
     if float(sizes[1]) < 1e-6 * float(sizes[0]):
         raise ValueError("the three prototypes lie on one line: they span no plane")
     tau = 1.0 if learner.log_temperature is None else float(learner.log_temperature.detach().exp())
-    return (z - c.mean(0)) @ axes, (q - c.mean(0)) @ axes, tau
+    return ((z - c.mean(0)) @ axes).cpu(), ((q - c.mean(0)) @ axes).cpu(), tau
 
 
 def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> Widget:
@@ -93,13 +93,15 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     sides = tuple((float(m - h), float(m + h)) for m, h in zip(middle, half, strict=True))
     support = Data(z, episode.support.y.cpu(), way=3)
     means = class_means(z, support.y, 3)
-    lost = int((torch.cdist(q, means).argmin(1) != episode.query.y.cpu()).sum())
-    data = _data(support, q, episode.query.y, tau, means.mean(0).tolist(), sides) | {
+    far = torch.cdist(q, means)
+    lost, two = int((far.argmin(1) != episode.query.y.cpu()).sum()), far.pow(2).sort(1).values
+    star = q[(two[:, 1] - two[:, 0]).argmin()].tolist()  # the query that is the closest call
+    data = _data(support, q, episode.query.y, tau, star, sides) | {
         "question": f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries (small "
-                    "marks), in the plane of the three means. How far must you drag one drawing before queries are lost?",
-        "invite": "Drag one support point far into another class.", "lost": lost}
+                    "marks), in the plane of the three means. How many queries can you lose by dragging one drawing?",
+        "invite": "Drag one support point far into another class: its mean goes a part of the way.", "lost": lost}
     alt = (f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
-           f"{len(q)} queries, of which {lost} lie in another class's cell, and the three cells. One can drag a support "
+           f"{len(q)} queries, {lost} of them in another class's cell, and the three cells. One can drag a support "
            "point and see which queries are lost.")
     return _widget(data, alt, [("the network's cells", z)])
 
@@ -141,6 +143,7 @@ def _cells(axis: Axes, points: Tensor, labels: Tensor, sides: Any) -> None:
     a, b = torch.meshgrid(*(torch.linspace(*side, 300, dtype=torch.float64) for side in sides), indexing="xy")
     cell = torch.cdist(torch.stack([a, b], -1).flatten(0, 1), means).argmin(1).reshape(a.shape)
     axis.contourf(a, b, cell, levels=[-0.5, 0.5, 1.5, 2.5], colors=COLOURS[:3], alpha=0.2, antialiased=False)
+    axis.contour(a, b, cell, levels=[0.5, 1.5], colors="black", linewidths=0.8, antialiased=False)
     for n, shape in enumerate("os^"):
         axis.plot(*points[labels == n].T, shape, color=COLOURS[n], markersize=6)
         axis.plot(*means[n], shape, color=COLOURS[n], markersize=13, markeredgecolor="black", markeredgewidth=1.5)
