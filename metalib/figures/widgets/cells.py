@@ -80,9 +80,9 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
         moved = TOY.x.clone()
         moved[ACROSS[0]] = torch.tensor(ACROSS[1], dtype=torch.float64)
         pictures = [("at the start", TOY.x), ("one circle has crossed the squares", moved)]
-        alt = ("Three classes of three points in a plane, their means, and the cells of the nearest mean, with straight "
-               "borders. One can drag a point: one circle on the far side of the squares draws its mean among them, and "
-               "the cells no longer fit.")
+        alt = ("Three classes of three points in a plane, their means, and the cells of the nearest mean, with "
+               "straight borders. One can drag a point: one circle on the far side of the squares draws its mean "
+               "among them, and the cells no longer fit.")
         return _widget(data, alt, pictures)
     z, q, tau = plane(learner, episode)
     everything = torch.cat([z, q])
@@ -97,8 +97,9 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     lost, two = int((far.argmin(1) != episode.query.y.cpu()).sum()), far.pow(2).sort(1).values
     star = q[(two[:, 1] - two[:, 0]).argmin()].tolist()  # the query that is the closest call
     data = _data(support, q, episode.query.y, tau, star, sides) | {
-        "question": f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries (small "
-                    "marks), in the plane of the three means. How many queries can you lose by dragging one drawing?",
+        "question": f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries "
+                    "(small marks), in the plane of the three means. How many queries can you lose by dragging one "
+                    "drawing?",
         "invite": "Drag one support point far into another class: its mean goes a part of the way.", "lost": lost}
     alt = (f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
            f"{len(q)} queries, {lost} of them in another class's cell, and the three cells. One can drag a support "
@@ -123,8 +124,9 @@ def _widget(data: dict[str, Any], alt: str, pictures: list[tuple[str, Tensor]]) 
 def _png(data: dict[str, Any], pictures: list[tuple[str, Tensor]]) -> bytes:
     """Cells, one picture below the other; as wide as a phone, so that its text stays legible."""
     (x0, x1), (y0, y1) = data["sides"]
-    figure, axes = plt.subplots(len(pictures), 1, figsize=(3.6, 0.3 + len(pictures) * (0.3 + 3.4 * (y1 - y0) / (x1 - x0))),
-                                facecolor="white", layout="constrained", squeeze=False)
+    height = 0.3 + len(pictures) * (0.3 + 3.4 * (y1 - y0) / (x1 - x0))  # inches
+    figure, axes = plt.subplots(len(pictures), 1, figsize=(3.6, height), facecolor="white", layout="constrained",
+                                squeeze=False)
     for axis, (title, points) in zip(axes[:, 0], pictures, strict=True):
         _cells(axis, points, torch.tensor(data["labels"]), data["sides"])
         for a, b, n in data["queries"]:
