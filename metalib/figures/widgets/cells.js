@@ -1,6 +1,14 @@
 // Support points, the means of their classes, and the cells of the nearest mean: drag a point, and the cells move.
 // The arithmetic (cellsMath) is compared with metalib's in tests/test_widget_cells.py.
 
+// A network's points arrive packed, as 64-bit floats: tau, the sides, the star, then a pair for every point and every query.
+function cellsData({ packed, labels, queries, ...rest }) { // queries: their classes; what comes out is [x, y, class]
+  const numbers = [...new Float64Array(Uint8Array.from(atob(packed.split(",")[1]), (c) => c.charCodeAt(0)).buffer)];
+  const pairs = Array.from({ length: (numbers.length - 1) / 2 }, (_, i) => numbers.slice(2 * i + 1, 2 * i + 3));
+  const points = pairs.slice(3, 3 + labels.length), others = pairs.slice(3 + labels.length);
+  return { ...rest, labels, tau: numbers[0], sides: pairs.slice(0, 2), star: pairs[2], points, queries: others.map((p, i) => [...p, queries[i]]) };
+}
+
 function cellsMath({ classes, tau }) { // a point is [x, y]; a site is { n, at, of }: its class, its place, whose mean it is
   const away = ([a, b], [c, d]) => (a - c) ** 2 + (b - d) ** 2;
   const all = [...Array(classes).keys()];
@@ -57,12 +65,14 @@ function cellsMath({ classes, tau }) { // a point is [x, y]; a site is { n, at, 
   return { sites, byDistance, byLayer, nearest, cell };
 }
 
-function cells(root, data) {
+function cells(root, given) {
+  const data = cellsData(given);
   const math = cellsMath(data), { labels, names, queries, sides } = data, [[X0, X1], [Y0, Y1]] = sides, toy = !queries.length;
   const KINDS = [["one", "one mean a class"], ["two", `two means for the ${names[0]}`], ["example", "the nearest example"]];
   let points, star, kind, touched;
   const begin = () => { points = data.points.map((p) => [...p]); star = [...data.star]; kind = "one"; touched = false; };
   begin();
+  const first = math.sites(points, labels, kind), lostAtFirst = queries.filter((q) => math.nearest(q, first) !== q[2]).length;
 
   const clamp = (v, low, high) => Math.max(low, Math.min(high, v)), f = (v) => v.toFixed(2);
   const text = (v, digits = 1) => v.toFixed(digits).replaceAll("-", "−");
@@ -207,7 +217,7 @@ function cells(root, data) {
     const judged = toy ? `${points.length} examples` : `${queries.length} queries`, lost = wrong.length;
     const counted = `${lost} of ${judged} ${lost === 1 ? "lies" : "lie"} in another class’s cell${lost ? ", ringed" : ""}.`;
     if (!touched) return `${counted} ${data.invite}`;
-    if (!toy) return `${counted} At the start it was ${data.lost}.`;
+    if (!toy) return `${counted} At the start it was ${lostAtFirst}.`;
     if (kind === "example") return `${counted} It could not be otherwise: an example is its own nearest. The border may bend.`;
     if (kind === "two") return `${counted} The ${names[0]} have two cells: the split with the least scatter.`;
     return `${counted}${lost ? ` Now try two means for the ${names[0]}.` : ""}`;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 from typing import Any
@@ -47,9 +48,12 @@ def plane(learner: ProtoNet, episode: Episode) -> tuple[Tensor, Tensor, float]:
     with torch.no_grad():
         z, q = (call(learner.encoder, {}, data.x) for data in episode)
     c = class_means(z, episode.support.y, 3)
-    axes, sizes, _ = torch.linalg.svd((c[1:] - c[0]).T, full_matrices=False)  # (D, 2)
-    if float(sizes[1]) < 1e-6 * float(sizes[0]):
+    first, second = c[1] - c[0], c[2] - c[0]  # class 1 lies to the right of class 0, and class 2 above both
+    across = first / first.norm()
+    above = second - (second @ across) * across
+    if not float(above.norm()) > 1e-6 * float(second.norm()):
         raise ValueError("the three prototypes lie on one line: they span no plane")
+    axes = torch.stack([across, above / above.norm()], 1)  # (D, 2)
     tau = 1.0 if learner.log_temperature is None else float(learner.log_temperature.detach().exp())
     return ((z - c.mean(0)) @ axes).cpu(), ((q - c.mean(0)) @ axes).cpu(), tau
 
@@ -83,7 +87,7 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
         alt = ("Three classes of three points in a plane, their means, and the cells of the nearest mean, with "
                "straight borders. One can drag a point: one circle on the far side of the squares draws its mean "
                "among them, and the cells no longer fit.")
-        return _widget(data, alt, pictures)
+        return _widget(data, alt, pictures, TOY.x[:0], SIDES)
     z, q, tau = plane(learner, episode)
     everything = torch.cat([z, q])
     low, high = everything.min(0).values, everything.max(0).values
@@ -94,42 +98,41 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     support = Data(z, episode.support.y.cpu(), way=3)
     means = class_means(z, support.y, 3)
     far = torch.cdist(q, means)
-    lost, two = int((far.argmin(1) != episode.query.y.cpu()).sum()), far.pow(2).sort(1).values
+    two = far.pow(2).sort(1).values
     star = q[(two[:, 1] - two[:, 0]).argmin()].tolist()  # the query that is the closest call
     data = _data(support, q, episode.query.y, tau, star, sides) | {
         "question": f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries "
                     "(small marks), in the plane of the three means. How many queries can you lose by dragging one "
                     "drawing?",
-        "invite": "Drag one support point far into another class: its mean goes a part of the way.", "lost": lost}
+        "invite": "Drag one support point far into another class: its mean goes a part of the way."}
     alt = (f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
-           f"{len(q)} queries, {lost} of them in another class's cell, and the three cells. One can drag a support "
-           "point and see which queries are lost.")
-    return _widget(data, alt, [("the network's cells", z)])
+           f"{len(q)} queries, and the three cells. One can drag a support point and see which queries are lost.")
+    return _widget(data, alt, [("the network's cells", z)], q, sides)
 
 
 def _data(support: Data, q: Tensor, y: Tensor, tau: float, star: Any, sides: Any) -> dict[str, Any]:
-    pairs = [[round(v, 12) for v in p] for p in torch.cat([support.x, q]).tolist()]
-    queries = [[*p, n] for p, n in zip(pairs[len(support.x):], y.tolist(), strict=True)]
-    return {"points": pairs[:len(support.x)], "labels": support.y.tolist(), "classes": 3, "names": NAMES, "tau": tau,
-            "queries": queries, "star": [round(v, 12) for v in star],
-            "sides": [[round(v, 6) for v in side] for side in sides]}
+    """What the page gets. The coordinates are packed: like a picture's, their bits differ from machine to machine."""
+    numbers = torch.tensor([tau, *sides[0], *sides[1], *star, *support.x.flatten(), *q.flatten()], dtype=torch.float64)
+    packed = base64.b64encode(numbers.numpy().astype("<f8").tobytes()).decode("ascii")
+    return {"packed": f"data:application/octet-stream;base64,{packed}", "labels": support.y.tolist(), "classes": 3,
+            "names": NAMES, "queries": y.tolist()}
 
 
-def _widget(data: dict[str, Any], alt: str, pictures: list[tuple[str, Tensor]]) -> Widget:
-    widget = Widget("cells.js", data, alt=alt, png=_png(data, pictures), parts=("elements.js",))
+def _widget(data: dict[str, Any], alt: str, pictures: list[tuple[str, Tensor]], q: Tensor, sides: Any) -> Widget:
+    widget = Widget("cells.js", data, alt=alt, png=_png(data, pictures, q, sides), parts=("elements.js",))
     widget.colours = 32
     return widget
 
 
-def _png(data: dict[str, Any], pictures: list[tuple[str, Tensor]]) -> bytes:
+def _png(data: dict[str, Any], pictures: list[tuple[str, Tensor]], q: Tensor, sides: Any) -> bytes:
     """Cells, one picture below the other; as wide as a phone, so that its text stays legible."""
-    (x0, x1), (y0, y1) = data["sides"]
+    (x0, x1), (y0, y1) = sides
     height = 0.3 + len(pictures) * (0.3 + 3.4 * (y1 - y0) / (x1 - x0))  # inches
     figure, axes = plt.subplots(len(pictures), 1, figsize=(3.6, height), facecolor="white", layout="constrained",
                                 squeeze=False)
     for axis, (title, points) in zip(axes[:, 0], pictures, strict=True):
-        _cells(axis, points, torch.tensor(data["labels"]), data["sides"])
-        for a, b, n in data["queries"]:
+        _cells(axis, points, torch.tensor(data["labels"]), sides)
+        for (a, b), n in zip(q.tolist(), data["queries"], strict=True):
             axis.plot(a, b, "os^"[n], color=COLOURS[n], markersize=3)
         axis.set(xlim=(x0, x1), ylim=(y0, y1), xticks=[], yticks=[], aspect="equal")
         axis.set_title(title, fontsize=10)
