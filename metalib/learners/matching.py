@@ -13,7 +13,7 @@ from metalib.fast.private import call
 from metalib.functional import class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
-from metalib.learners.metric import embeddings, logarithm, way_of
+from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
 from metalib.nets import mlp
 
 
@@ -42,8 +42,8 @@ class MatchingNet(Learner):
 
     Raises:
         TypeError: the encoder is no network.
-        ValueError: a temperature that is not positive; reads below 1; a width that nobody says; embeddings or labels of
-            a wrong shape.
+        ValueError: a temperature that is not positive; reads below 1; a full_context that is no bool; a width that
+            nobody says; embeddings or labels of a wrong shape.
 
     Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra (2016), "Matching networks for one shot learning", NeurIPS.
     """
@@ -55,6 +55,8 @@ class MatchingNet(Learner):
                  embedding_dim: int | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
+        if full_context not in (True, False):
+            raise ValueError(f"full_context={full_context!r:.60}: expected True or False; a loss goes to loss=")
         check_number(reads, "reads", whole=True)
         if reads < 1:
             raise ValueError(f"reads={reads}: must be at least 1; full_context=False does without")
@@ -74,6 +76,9 @@ class MatchingNet(Learner):
             x, y = x[order], y[order]
         g = embeddings(self.encoder, x)
         if self.full_context:
+            if (D := self.context.there.gates.out_features // 4) != g.shape[1]:
+                raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
+                                 f"{D}: give embedding_dim={g.shape[1]}")
             g = call(self.context, {}, g, method="of_support")
         return g, unit(g), one_hot(y, way)
 
@@ -124,7 +129,7 @@ class RelationNet(Learner):
         if objective not in ("squared error", "cross-entropy"):
             raise ValueError(f"objective={objective!r}: expected 'squared error' or 'cross-entropy'")
         if relation is None:
-            like = next(encoder.parameters())
+            like = floats_of(encoder)
             relation = mlp(2 * _width(encoder, None), (64, 64), 1).to(like.device, like.dtype)
         check_network(relation)
         self.encoder, self.relation, self.objective = encoder, relation, objective
