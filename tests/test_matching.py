@@ -311,7 +311,11 @@ def test_mistakes_are_named_with_their_fix():
     with pytest.raises(ValueError, match="relation="):
         RelationNet(unsaid)
     assert MatchingNet(unsaid, True, embedding_dim=5).adapt(points(dtype=torch.float32).task(0).support)
-    for wrong in ({"temperature": 0}, {"reads": 0}):
+    with pytest.raises(ValueError, match="embedding_dim=5"):
+        MatchingNet(unsaid, True, embedding_dim=7).adapt(points(dtype=torch.float32).task(0).support)
+    with pytest.raises(ValueError, match="relation="):
+        RelationNet(nn.Flatten())
+    for wrong in ({"temperature": 0}, {"reads": 0}, {"full_context": F.nll_loss}, {"full_context": "no"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MatchingNet(conv4(), **wrong)
     with pytest.raises(ValueError, match="objective='hinge'"):
