@@ -76,10 +76,11 @@ class MatchingNet(Learner):
             x, y = x[order], y[order]
         g = embeddings(self.encoder, x)
         if self.full_context:
-            if (D := self.context.there.gates.out_features // 4) != g.shape[1]:
+            gates = self.context.there.gates
+            if (D := gates.out_features // 4) != g.shape[1]:
                 raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
                                  f"{D}: give embedding_dim={g.shape[1]}")
-            g = call(self.context, {}, g, method="of_support")
+            g = call(self.context, {}, g.to(gates.weight.dtype), method="of_support")
         return g, unit(g), one_hot(y, way)
 
     def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class MatchingNet(Learner):
         g, directions, member = phi
         f = embeddings(self.encoder, x)
         if self.full_context:
-            f = call(self.context, {}, f, g, self.reads, method="of_query")
+            f = call(self.context, {}, f.to(g.dtype), g, self.reads, method="of_query")
         scores = self.log_temperature.exp() * (unit(f) @ directions.T)  # (M, NK)
         least = torch.finfo(scores.dtype).min  # not -inf, over which alone logsumexp has the gradient NaN
         return torch.where(member.T, scores[:, None], least).logsumexp(-1)  # (M, N, NK) -> (M, N)
@@ -210,7 +211,9 @@ def _run(cell: _Cell, z: Tensor) -> Tensor:
 
 
 def unit(z: Tensor) -> Tensor:
-    """z / |z| of each row; a row of zeros stays zero, with a gradient that is finite (F.normalize's is 1e12)."""
+    """z / |z| of each row, in float32 at least; a row of zeros stays zero, with a gradient that is finite
+    (F.normalize's is 1e12)."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     square = z.square().sum(-1, keepdim=True)
     there = square > torch.finfo(z.dtype).tiny
     return z * torch.where(there, square, 1.0).rsqrt()
