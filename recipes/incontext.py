@@ -138,7 +138,7 @@ def letters(work: Work) -> dict[str, Any]:
             learner = letter_reader(core, lr, 0, encoders[0].encoder, 600)
             return {"lr": lr, "val": meta_test(learner, val, 200).mean}
 
-        trials = [work.part(f"{core} {lr}", lambda: trial(lr)) for lr in (3e-4, 1e-3, 3e-3)]  # noqa: B023
+        trials = [work.part(f"{core} {lr}", lambda: trial(lr)) for lr in (3e-4, 1e-3, 3e-3, 1e-2)]  # noqa: B023
         lr = max(trials, key=lambda t: t["val"])["lr"]
         runs = [work.part(f"{core} seed {s}", lambda: values(meta_test(  # noqa: B023
             letter_reader(core, lr, s, encoders[s].encoder, 2000), test, 600))) for s in SEEDS]  # noqa: B023
