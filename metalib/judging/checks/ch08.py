@@ -23,7 +23,7 @@ def check_rate_slopes(answer: Callable[..., Any]) -> None:
             for i, rho in enumerate(learner.log_rates):
                 rho.add_(0.4 * torch.randn(rho.shape, generator=seeded(10 * seed + i), dtype=rho.dtype))
         right = {k: _slope(learner, episode, f"log_rates.{i}") for i, k in enumerate(learner.names)}
-        with given(f"a MetaSGD learner with J = 1, rates that differ and inner_lr = {rate}, and a task of 5 + 9 points"):
+        with given(f"a MetaSGD learner with J = 1 and rates around {rate}, and a task of 5 + 9 points"):
             got = named(ask(answer, learner, episode), right, "the gradient")
             for k in right:
                 error = distance(got[k], right[k])
