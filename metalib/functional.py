@@ -176,6 +176,16 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return a.pow(2).sum(-1)[:, None] + b.pow(2).sum(-1) - 2 * a @ b.T
 
 
+def lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """(output h, next cell state) of an LSTM from its gates (..., 4 D). PyTorch's own LSTM and LSTMCell fail in vmap.
+
+        c' = sigmoid(f) c + sigmoid(i) tanh(g),    h = sigmoid(o) tanh(c'),        gates = [i, f, g, o]
+    """
+    i, f, g, o = gates.chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
 def default_loss(prediction: Tensor | Normal, y: Tensor) -> Tensor:
     """Cross-entropy for integer targets, mean squared error for float targets; -log p(y) of a `Normal`, per number.
 

@@ -33,7 +33,7 @@ from metalib import (
     meta_test,
     meta_train,
 )
-from metalib.tasks.linear import ridge
+from metalib.learners.head import ridge
 
 SEEDS, DIM, NOISE, TRAINED = (0, 1, 2), 5, 0.5, 20
 ITERATIONS = {"attention": 12_000, "recurrent": 12_000}

@@ -118,6 +118,10 @@ def pages(site: Path) -> list[str]:
 # The scripts have run and the browser has laid the page out.
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
+# What is wider than its box has been found by the page's script.
+MARKED = """() => [...document.querySelectorAll(".bd-article :is(pre, .output.text_html)")].every(
+  box => !box.checkVisibility() || box.scrollWidth <= box.clientWidth + 1 || box.tabIndex === 0)"""
+
 OPEN = """async () => {
   if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
   document.querySelectorAll("article details").forEach(fold => (fold.open = true));
@@ -172,11 +176,13 @@ LOOK = """async () => {
 
 # An equation's glyphs hold no text, and the second token of a kind has the colours of the first. axe needs minutes for
 # all 20,000 of a page: it is shown each kind once.
-AXE = """async only => {
+TRIM = """() => {
   document.querySelectorAll("mjx-math").forEach(math => math.replaceChildren());
   const tokens = [...document.querySelectorAll(":is(.highlight pre, .sig) span:not(:has(*))")];
   const kinds = tokens.map(t => `${t.className} ${getComputedStyle(t.closest("pre, .sig")).backgroundColor}`);
   tokens.forEach((token, i) => { if (kinds.indexOf(kinds[i]) < i) token.replaceWith(token.textContent); });
+}"""
+AXE = """async only => {
   const found = await axe.run(document, {resultTypes: ["violations"], ...(only === "all" ? {} : {runOnly: [only]})});
   return found.violations.map(v => `axe ${v.id}, ${v.nodes.length} times: ${v.nodes[0].html.slice(0, 160)} `
     + v.nodes[0].failureSummary);
@@ -240,6 +246,8 @@ def test_every_page_is_quiet_offline_fits_and_is_accessible(browser, site, addre
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme=scheme)
                 page.evaluate(SETTLED)
+                page.evaluate(TRIM)
+                page.wait_for_function(MARKED)  # a busy machine lays out in its own time
                 looked[width, scheme] += page.evaluate(AXE, asked)
         problems += [f"{width}, {scheme}: {fault}" for (width, scheme), wrong in looked.items() for fault in wrong]
         if problems:

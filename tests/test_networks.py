@@ -1157,7 +1157,7 @@ def test_what_adapts_is_saved_with_the_learner(tmp_path):
 
 @pytest.mark.parametrize("wrong", ["heads", 3, ["layers.0.weight"]])
 def test_an_unknown_choice_of_what_adapts_is_refused(wrong):
-    with pytest.raises(ValueError, match="expected None, 'all', 'head', 'norm' or a function"):
+    with pytest.raises(ValueError, match="expected None, 'all', 'head', 'norm', 'context' or a function"):
         MAML(mlp(4, (5,), 3), adapts=wrong)
 
 

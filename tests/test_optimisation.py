@@ -2,6 +2,7 @@
 
 import copy
 import math
+import weakref
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ from metalib import (
     seeded,
 )
 from metalib.functional import dot, relative_error
+from metalib.learners import implicit
 
 WAVES = Sinusoids(shot=5)
 
@@ -315,6 +317,25 @@ def test_it_says_how_wrong_it_is_at_its_settings():
     learner = ImplicitMAML(net, 0.02, 3, strength=2.0)
     learner.gradient_error(task)
     assert (learner.steps, learner.cg_steps) == (3, 5), "its settings are as before"
+
+
+@pytest.mark.parametrize("J", [3, 40])
+def test_implicit_maml_keeps_one_iterate_however_many_steps_it_takes(J, monkeypatch):
+    learner = ImplicitMAML(built(NETS["plain"]), 0.02, J, strength=2.0)
+    support, made = WAVES.sample(1, generator=seeded(0)).task(0).support, []
+    step = implicit.descend
+
+    def watched(*args):
+        phi = step(*args)
+        made.append(weakref.ref(next(iter(phi.values()))))
+        return phi
+
+    monkeypatch.setattr(implicit, "descend", watched)
+    phi = learner.adapt(support)
+    assert len(made) == J and sum(ref() is not None for ref in made) == 1
+    path = learner.path(support)
+    assert sum(ref() is not None for ref in made[J:]) == J, "path is for looking at all of them"
+    assert all(torch.equal(phi[k], path[-1][k]) for k in phi)
 
 
 def test_theta_holds_phi_as_strongly_as_it_is_told():

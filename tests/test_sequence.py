@@ -26,8 +26,8 @@ from metalib import (
 )
 from metalib.functional import relative_error
 from metalib.keys import shuffle
+from metalib.learners.head import ridge
 from metalib.learners.sequence import Attention, Recurrent, earlier
-from metalib.tasks.linear import ridge
 
 CORES = ("attention", "recurrent")
 cores = pytest.mark.parametrize("core", CORES)

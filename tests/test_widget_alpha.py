@@ -13,6 +13,7 @@ from metalib import MAML, Data, seeded
 from metalib.figures.widgets import alpha
 from metalib.functional import descend
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
+from widget_page import beyond, text_sizes, two_of, without_problems
 
 
 def line(seed=3, w=None):
@@ -80,35 +81,13 @@ def test_a_loss_that_is_no_bowl_is_refused(support, why):
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-TEXT = """[...document.querySelectorAll('.metalib-alpha, .metalib-alpha *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
-    && node.tagName !== 'STYLE' && node.getClientRects().length
-).map(node => parseFloat(getComputedStyle(node).fontSize))"""
-BEYOND = """[...document.querySelectorAll('.metalib-alpha :is(table, button, input, label, p, div > svg)')].filter(
-    node => node.getBoundingClientRect().right > node.closest('.metalib-alpha').getBoundingClientRect().right + 1
-).map(node => node.outerHTML.slice(0, 80))"""
+TEXT, BEYOND = text_sizes("alpha"), beyond("alpha", "table, button, input, label, p, div > svg")
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
-    """A phone's page, longer than the screen, with two of the figure: they must not disturb each other."""
-    path, problems = tmp_path / "page.html", []
-    path.write_text(f'<!doctype html><html lang="en" data-theme="{request.param}"><meta charset="utf-8">'
-                    f'<title>alpha</title><meta name="viewport" content="width=device-width"><style>{DARK}</style>'
-                    f'<body style="font-family:sans-serif"><main><h1>alpha</h1>{html}<hr>{html}</main>',
-                    encoding="utf-8")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                                  reduced_motion="reduce")
-    page = context.new_page()
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == path.as_uri() else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate(SETTLED)
-    yield page
-    context.close()
-    assert not problems
+    with without_problems(browser, two_of("alpha", html, tmp_path, request.param)) as page:
+        yield page
 
 
 def number(text):
@@ -225,16 +204,24 @@ def test_start_and_steps_move_by_keys_and_mouse(page):
     assert rate_of(one) == pytest.approx(0.2, abs=0.003)
 
 
-def swipe(page, x, y, dx, dy, steps=8):
-    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted."""
+def swipe(page, x, y, dx, dy, steps=8, look=lambda: None):
+    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted; what one sees at each."""
+    seen = []
     client = page.context.new_cdp_session(page)
     send = partial(client.send, "Input.dispatchTouchEvent")
     send({"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for k in range(1, steps + 1):
         send({"type": "touchMove", "touchPoints": [{"x": x + k * dx / steps, "y": y + k * dy / steps}]})
         page.evaluate(SETTLED)
+        seen.append(look())
     send({"type": "touchEnd", "touchPoints": []})
     page.evaluate(SETTLED)
+    return seen
+
+
+# Counts whatever changes in a figure, for a moment too.
+CHANGES = """figure => { figure.changes = 0; new MutationObserver(all => { figure.changes += all.length; }).observe(
+    figure, { childList: true, characterData: true, subtree: true }); }"""
 
 
 @pytest.mark.browser
@@ -271,6 +258,37 @@ def test_a_finger_draws_alpha_along_from_anywhere_on_the_track_and_scrolls_acros
     page.evaluate(SETTLED)
     swipe(page, at(0.3), y, at(0.2) - at(0.3), 0)  # and it is not stuck
     assert rate_of(one) == pytest.approx(0.2, abs=0.004)
+
+
+@pytest.mark.browser
+def test_a_finger_draws_the_slider_along_and_scrolls_across_it(page):
+    one = page.locator(".metalib-alpha").first
+    slider = one.get_by_label("inner steps J")
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    one.evaluate(CHANGES)
+    swipe(page, box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2, 0, -200)
+    assert page.evaluate("scrollY") > scrolled + 50
+    assert slider.input_value() == "8" and one.evaluate("figure => figure.changes") == 0
+    agrees(one, 0.05)
+    slider.press("ArrowRight")  # it still works
+    agrees(one, 0.05, 9)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    at, y = lambda J: box["x"] + 8 + (box["width"] - 16) * J / 20, box["y"] + box["height"] / 2
+    seen = swipe(page, at(9), y, at(19) - at(9), 0, look=lambda: one.locator("g.calm > circle").count())
+    assert page.evaluate("scrollY") == scrolled
+    assert seen[-1] >= 18 and seen == sorted(seen) and len(set(seen)) > 4  # the path follows the finger
+    agrees(one, 0.05, int(slider.input_value()))
+    page.touchscreen.tap(at(4), y)
+    page.wait_for_function("document.querySelector('.metalib-alpha .now').textContent.includes('φ₄')")
+    agrees(one, 0.05, 4)
+    page.mouse.move(at(4), y)
+    page.mouse.down()
+    page.mouse.move(at(12), y + 60, steps=4)  # a mouse goes where it likes
+    agrees(one, 0.05, 12)
+    page.mouse.up()
+    agrees(one, 0.05, 12)
 
 
 @pytest.mark.browser

@@ -14,6 +14,7 @@ from conftest import ROOT
 from metalib import Data, FewShot, ProtoNet, conv4, glyphs, load, meta_test, seeded
 from metalib.figures.widgets.alphabet import Alphabet, packed, raster, rounded, samples
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from widget_page import opened, without_problems
 
 
 def network(norm="group", channels=16, seed=0):
@@ -192,33 +193,17 @@ def address(tmp_path_factory, widget):
     return path.as_uri()
 
 
-def opened(browser, address, **options):  # noqa: F811
-    context = browser.new_context(**{"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
-                                     **options})
-    page = context.new_page()
-    page.problems = []
-    page.on("console", lambda m: page.problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == address else page.problems.append(r.url))
-    page.goto(address)
-    page.evaluate(SETTLED)
-    return page
-
-
 @pytest.fixture
 def page(browser, address):  # noqa: F811
-    page = opened(browser, address)
-    yield page
-    assert page.problems == []
-    page.context.close()
+    with without_problems(browser, address, reduced_motion="no-preference") as page:
+        yield page
 
 
 @pytest.fixture
 def desk(browser, address):  # noqa: F811
-    page = opened(browser, address, viewport={"width": 1000, "height": 900}, has_touch=False, is_mobile=False)
-    yield page
-    assert page.problems == []
-    page.context.close()
+    large = {"viewport": {"width": 1000, "height": 900}, "has_touch": False, "is_mobile": False}
+    with without_problems(browser, address, reduced_motion="no-preference", **large) as page:
+        yield page
 
 
 ASK = """([drawings, supports]) => {
@@ -257,7 +242,7 @@ def test_so_it_does_with_the_other_normalisations_per_image(browser, tmp_path, n
     other = Alphabet(network(norm, channels=8, seed=1))
     (tmp_path / "page.html").write_text(f'<!doctype html><meta charset="utf-8"><title>t</title>{other.html()}',
                                         encoding="utf-8")
-    page = opened(browser, (tmp_path / "page.html").as_uri())
+    page = opened(browser, (tmp_path / "page.html").as_uri(), reduced_motion="no-preference")
     compare(page.evaluate(ASK, [DRAWINGS, SUPPORTS]), other.learner)
     page.context.close()
 

@@ -11,6 +11,7 @@ import torch
 from metalib import Score, seeded
 from metalib.figures.widgets import intervals
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
+from widget_page import beyond, text_sizes, two_of, without_problems
 
 
 @pytest.fixture(scope="module")
@@ -63,35 +64,13 @@ def test_another_number_of_tasks_is_refused():
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-TEXT = """[...document.querySelectorAll('.metalib-intervals, .metalib-intervals *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
-    && node.tagName !== 'STYLE' && node.getClientRects().length
-).map(node => parseFloat(getComputedStyle(node).fontSize))"""
-BEYOND = """[...document.querySelectorAll('.metalib-intervals :is(table, button, input, label, p, svg)')].filter(
-    node => node.getBoundingClientRect().right > node.closest('.metalib-intervals').getBoundingClientRect().right + 1
-).map(node => node.outerHTML.slice(0, 80))"""
+TEXT, BEYOND = text_sizes("intervals"), beyond("intervals", "table, button, input, label, p, svg")
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
-    """A phone's page, longer than the screen, with two of the figure: they must not disturb each other."""
-    path, problems = tmp_path / "page.html", []
-    path.write_text(f'<!doctype html><html lang="en" data-theme="{request.param}"><meta charset="utf-8">'
-                    f'<title>intervals</title><meta name="viewport" content="width=device-width"><style>{DARK}</style>'
-                    f'<body style="font-family:sans-serif"><main><h1>intervals</h1>{html}<hr>{html}</main>',
-                    encoding="utf-8")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                                  reduced_motion="reduce")
-    page = context.new_page()
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == path.as_uri() else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate(SETTLED)
-    yield page
-    context.close()
-    assert not problems
+    with without_problems(browser, two_of("intervals", html, tmp_path, request.param)) as page:
+        yield page
 
 
 def math_of(html):

@@ -15,6 +15,7 @@ from metalib import Data, FewShot, PixelFloor, Score, audit, glyphs, seeded
 from metalib.figures.widgets import leaks
 from metalib.figures.widgets.leaks import LEAKS, WAY, Exams, Leaks, Opportunist, bank, practised
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (the fixtures)
+from widget_page import DARK, opened, without_problems
 
 ALONE = [(), *((key,) for key in LEAKS)]
 SETS = [*ALONE, ("labels", "rotations"), ("shared", "order"), ("shared", "labels", "rotations"), ("batch", "balance"),
@@ -135,9 +136,6 @@ def test_the_figure_is_light_always_the_same_and_asks_for_nothing(widget, test_s
 
 # --- in a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, widget):
     """A page longer than the screen, with two of the figure: they must not disturb each other."""
@@ -149,33 +147,17 @@ def address(tmp_path_factory, widget):
     return path.as_uri()
 
 
-def opened(browser, address, **options):  # noqa: F811
-    context = browser.new_context(**{"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
-                                     "reduced_motion": "reduce", **options})
-    page = context.new_page()
-    page.problems = []
-    page.on("console", lambda m: page.problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == address else page.problems.append(r.url))
-    page.goto(address)
-    page.evaluate(SETTLED)
-    return page
-
-
 @pytest.fixture
 def page(browser, address):  # noqa: F811
-    page = opened(browser, address)
-    yield page
-    assert page.problems == []
-    page.context.close()
+    with without_problems(browser, address) as page:
+        yield page
 
 
 @pytest.fixture
 def desk(browser, address):  # noqa: F811
-    page = opened(browser, address, viewport={"width": 1400, "height": 900}, has_touch=False, is_mobile=False)
-    yield page
-    assert page.problems == []
-    page.context.close()
+    large = {"viewport": {"width": 1400, "height": 900}, "has_touch": False, "is_mobile": False}
+    with without_problems(browser, address, **large) as page:
+        yield page
 
 
 def first(page):

@@ -275,6 +275,38 @@ def test_a_swipe_beside_the_points_scrolls_the_page(phone):
     assert values == [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
 
 
+# Counts whatever changes in a figure, for a moment too.
+CHANGES = """figure => { figure.changes = 0; new MutationObserver(all => { figure.changes += all.length; }).observe(
+    figure, { childList: true, characterData: true, subtree: true }); }"""
+
+
+@pytest.mark.browser
+def test_a_finger_draws_the_slider_along_and_scrolls_across_it(phone):
+    figure = phone.locator(".metalib-sine").first  # J = 5
+    slider = figure.get_by_role("slider", name="number of inner steps J")
+    tell(phone)
+    before = shown(phone)
+    box = slider.bounding_box()
+    at, y = lambda J: box["x"] + 8 + (box["width"] - 16) * J / 10, box["y"] + box["height"] / 2
+    figure.evaluate(CHANGES)
+    for _ in finger(phone, at(9), y, [(at(9), y - 12 * i) for i in range(1, 9)]):
+        pass
+    assert phone.evaluate("scrollY") > 100
+    assert steps_of(figure) == 5 and shown(phone) == before and figure.evaluate("figure => figure.changes") == 0
+    slider.press("ArrowRight")  # it still works
+    assert steps_of(figure) == 6 and shown(phone) != before
+    scrolled, box, seen = phone.evaluate("scrollY"), slider.bounding_box(), []
+    y = box["y"] + box["height"] / 2
+    for _ in finger(phone, at(6), y, [(at(6 - 0.5 * i), y) for i in range(1, 11)]):
+        seen.append(shown(phone)[-1])
+    assert phone.evaluate("scrollY") == scrolled and len(set(seen)) > 3  # the errors follow the finger
+    assert steps_of(figure) == 1 and figure.locator("output").inner_text() == "1"
+    phone.touchscreen.tap(at(5), y)
+    wait_for_steps(phone, 0, 5)
+    phone.evaluate(SETTLED)
+    assert shown(phone) == before and figure.locator("output").inner_text() == "5"
+
+
 @pytest.mark.browser
 def test_play_and_train_answer_a_finger(phone):
     figure = phone.locator(".metalib-sine").nth(1)

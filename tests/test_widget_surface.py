@@ -9,6 +9,7 @@ import torch
 
 from metalib.figures.widgets import surface
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from widget_page import beyond, text_sizes, two_of, without_problems
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)
 STEPS = range(surface.MOST_STEPS + 1)
@@ -86,35 +87,13 @@ def test_a_view_that_cannot_be_chosen_is_refused(wrong):
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-DARK = "html[data-theme=dark] body { background: #121212; color: #ddd }"
-TEXT = """[...document.querySelectorAll('.metalib-surface, .metalib-surface *')].filter(
-    node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
-    && node.tagName !== 'STYLE' && node.getClientRects().length
-).map(node => parseFloat(getComputedStyle(node).fontSize))"""
-
-BEYOND = """[...document.querySelectorAll('.metalib-surface :is(table, button, input, li, p, .plot)')].filter(
-    node => node.getBoundingClientRect().right > node.closest('.metalib-surface').getBoundingClientRect().right + 1
-).map(node => node.outerHTML.slice(0, 80))"""
+TEXT, BEYOND = text_sizes("surface"), beyond("surface", "table, button, input, li, p, .plot")
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, html, tmp_path, request):  # noqa: F811
-    """A phone's page, longer than the screen, with two of the figure: they must not disturb each other."""
-    path, problems = tmp_path / "page.html", []
-    path.write_text(f'<!doctype html><html data-theme="{request.param}"><meta charset="utf-8"><title>surface</title>'
-                    f'<meta name="viewport" content="width=device-width"><style>{DARK}</style>'
-                    f'<body style="font-family:sans-serif">{html}<hr>{html}', encoding="utf-8")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                                  reduced_motion="reduce")
-    page = context.new_page()
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: None if r.url == path.as_uri() else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate(SETTLED)
-    yield page
-    context.close()
-    assert not problems
+    with without_problems(browser, two_of("surface", html, tmp_path, request.param)) as page:
+        yield page
 
 
 def shown(figure, kind="arrow"):
@@ -206,16 +185,24 @@ def test_the_page_shows_metalib_s_numbers_and_moves_with_keys_and_mouse(page):
     assert shown(other) == before
 
 
-def swipe(page, x, y, dy, steps=8):
-    """A finger that comes down at (x, y), moves by dy in small steps, and is lifted."""
+def swipe(page, x, y, dy, steps=8, dx=0, look=lambda: None):
+    """A finger that comes down at (x, y), moves by (dx, dy) in small steps, and is lifted; what one sees at each."""
+    seen = []
     client = page.context.new_cdp_session(page)
     send = partial(client.send, "Input.dispatchTouchEvent")
     send({"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for k in range(1, steps + 1):
-        send({"type": "touchMove", "touchPoints": [{"x": x, "y": y + k * dy / steps}]})
+        send({"type": "touchMove", "touchPoints": [{"x": x + k * dx / steps, "y": y + k * dy / steps}]})
         page.evaluate(SETTLED)
+        seen.append(look())
     send({"type": "touchEnd", "touchPoints": []})
     page.evaluate(SETTLED)
+    return seen
+
+
+# Counts whatever changes in a figure, for a moment too.
+CHANGES = """figure => { figure.changes = 0; new MutationObserver(all => { figure.changes += all.length; }).observe(
+    figure, { childList: true, characterData: true, subtree: true }); }"""
 
 
 @pytest.mark.browser
@@ -233,6 +220,41 @@ def test_a_finger_scrolls_over_the_square_and_moves_the_handle(page):
     assert start_of(one) == pytest.approx((before[0] + 1, before[1]), abs=0.02)
     page.touchscreen.tap(square["x"] + square["width"] / 4, square["y"] + square["height"] / 4)
     assert start_of(one) == pytest.approx((3, -1), abs=0.02)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["inner steps J", "start: amplitude a", "start: phase b"])
+def test_a_finger_draws_a_slider_along_and_scrolls_across_it(page, name):
+    one = page.locator(".metalib-surface").first
+    slider = one.get_by_label(name)
+    one.get_by_role("button", name="one step").click()
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled, value = slider.bounding_box(), page.evaluate("scrollY"), slider.input_value()
+    one.evaluate(CHANGES)
+    swipe(page, box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2, -200)
+    assert page.evaluate("scrollY") > scrolled + 50
+    assert slider.input_value() == value and one.evaluate("figure => figure.changes") == 0
+    agrees(one, 3, (1.2, 0.8))
+    assert shown(one, "racer")["exact"][0] == 1  # the race stays where it is
+    slider.press("ArrowRight")  # it still works
+    assert float(slider.input_value()) > float(value) and shown(one, "racer")["exact"][0] == 0
+    slider.scroll_into_view_if_needed()
+    page.evaluate(SETTLED)
+    box, scrolled = slider.bounding_box(), page.evaluate("scrollY")
+    at, y = lambda part: box["x"] + 8 + (box["width"] - 16) * part, box["y"] + box["height"] / 2
+    seen = swipe(page, at(0.2), y, 0, dx=at(0.9) - at(0.2),
+                 look=lambda: (one.locator(".loss").inner_text(), start_of(one)))
+    assert page.evaluate("scrollY") == scrolled and len(set(seen)) > 3  # numbers and picture follow the finger
+    J = int(one.get_by_label("inner steps J").input_value())
+    agrees(one, J, start_of(one))
+    assert (J == 5) == (name == "inner steps J")
+    page.touchscreen.tap(at(0.0), y)
+    page.wait_for_function("slider => slider.value === slider.min", arg=slider.element_handle())
+    low = {"inner steps J": (0, start_of(one)), "start: amplitude a": (J, (0, 0.8)), "start: phase b": (J, (1.2, -2))}
+    page.evaluate(SETTLED)
+    agrees(one, *low[name])
+    assert start_of(one) == low[name][1]
 
 
 @pytest.mark.browser

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,9 @@ class ImplicitMAML(MAML):
         d L_Q(phi*) / d theta = (I + H / lambda)^{-1} grad L_Q(phi*),    H the Hessian of L_S at phi*
 
     The problem is approached by J steps of gradient descent from theta, the product with the inverse by conjugate
-    gradient, which needs products with H alone: memory does not grow with J. Where the problem is not solved, the
-    formula is not the gradient of what was computed (`approximate`), and `gradient_error` says by how much.
+    gradient, which needs products with H alone: memory does not grow with J (`path`, which keeps every iterate, is for
+    looking). Where the problem is not solved, the formula is not the gradient of what was computed (`approximate`), and
+    `gradient_error` says by how much.
 
     Args:
         net, loss, adapts: see `MAML`. What the inner loop does not move gets no meta-gradient.
@@ -57,17 +59,24 @@ class ImplicitMAML(MAML):
             raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
         self.strength, self.cg_steps = strength, cg_steps
 
+    def adapt(self, support: Data, steps: int | None = None) -> Params:
+        """phi_J, without keeping what came before it."""
+        return deque(self.iterates(support, steps), maxlen=1).pop()
+
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J]; nothing differentiates through them."""
+        return list(self.iterates(support, steps))
+
+    def iterates(self, support: Data, steps: int | None = None) -> Iterator[Params]:
+        """phi_0, ..., phi_J, one after another."""
         check_support(support)
-        theta = {k: p.detach() for k, p in adapting(self.net, self.adapts).items()}
-        iterates = [theta]
+        phi = theta = {k: p.detach() for k, p in adapting(self.net, self.adapts).items()}
+        yield phi
         for _ in range(self.steps if steps is None else steps):
-            phi = iterates[-1]
             g = gradient(self.support_loss, phi, support, differentiable=False)
             pull = {k: g[k] + self.strength * (phi[k] - theta[k]) for k in theta}
-            iterates.append(descend(phi, pull, self.inner_lr))
-        return iterates
+            phi = descend(phi, pull, self.inner_lr)
+            yield phi
 
     def forward(self, episode: Episode) -> Tensor:
         """L_Q(phi_J), with the implicit meta-gradient in its graph (`surrogate`)."""

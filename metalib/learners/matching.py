@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_network, check_number
 from metalib.episode import Data
 from metalib.fast.private import call
-from metalib.functional import class_means, one_hot
+from metalib.functional import class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, logarithm, way_of
@@ -164,7 +164,7 @@ class RelationNet(Learner):
 
 
 class _Cell(nn.Module):
-    """One step of an LSTM in plain operators: vmap goes through nn.LSTM and nn.LSTMCell only in part (torch 2.13)."""
+    """One step of an LSTM, whose gates read what it is given and its own output together."""
 
     def __init__(self, reads: int, width: int) -> None:
         super().__init__()
@@ -172,9 +172,7 @@ class _Cell(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """(h, c) after reading x (M, reads), the last h among it, with the cell state c (M, width)."""
-        i, f, new, o = self.gates(x).chunk(4, -1)
-        c = f.sigmoid() * c + i.sigmoid() * new.tanh()
-        return o.sigmoid() * c.tanh(), c
+        return lstm_step(self.gates(x), c)
 
 
 class _FullContext(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_network
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
-from metalib.functional import one_hot
+from metalib.functional import lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 
@@ -161,7 +161,7 @@ class Block(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """LSTM layers, written out: PyTorch's own fail under vmap. A query is one more step, from the state it finds."""
+    """LSTM layers. A query is one more step, from the state it finds."""
 
     def __init__(self, dim: int, layers: int) -> None:
         super().__init__()
@@ -190,9 +190,7 @@ class Recurrent(nn.Module):
         after = []
         for gate, s in zip(self.gates, state, strict=True):
             hidden, cell = s.expand(*h.shape[:-1], -1).chunk(2, -1)
-            i, f, g, o = gate(torch.cat([h, hidden], -1)).chunk(4, -1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            hidden = o.sigmoid() * cell.tanh()
+            hidden, cell = lstm_step(gate(torch.cat([h, hidden], -1)), cell)
             after.append(torch.cat([hidden, cell], -1))
             h = hidden
         return h, tuple(after)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral
 
 import torch
-from torch import Tensor
 
 from metalib.arguments import check_number
 from metalib.episode import Data, Episode
@@ -17,8 +16,8 @@ class LinearTasks:
 
         w ~ N(0, I),    x ~ N(0, I),    y = <w, x> + noise * N(0, 1);        x (T, K, D), y (T, K, 1)
 
-    With this prior the posterior mean of w is the ridge solution with penalty noise^2 (`ridge`); no learner has a
-    smaller expected error at any K.
+    With this prior the posterior mean of w is the ridge solution of strength noise^2 (`metalib.learners.head.ridge`);
+    no learner has a smaller expected error at any K.
 
     Args:
         dim: D.
@@ -50,8 +49,3 @@ class LinearTasks:
 
     def __repr__(self) -> str:
         return f"LinearTasks(dim={self.dim}, shot={self.shot}, query={self.query}, noise={self.noise})"
-
-
-def ridge(x: Tensor, y: Tensor, penalty: float | Tensor) -> Tensor:
-    """The weights (D, N) that minimise |x w - y|^2 + penalty |w|^2, (x'x + penalty I)^{-1} x'y; x (M, D), y (M, N)."""
-    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.T @ y)

@@ -126,7 +126,7 @@ function alpha(root, data) {
   fill(start, { "aria-valuemin": X0, "aria-valuemax": X1 }, []);
 
   const J = el("input", { type: "range", min: 0, max: data.mostSteps, step: 1, "aria-label": "inner steps J" }), shown = el("span", { "aria-hidden": "true" });
-  J.addEventListener("input", () => { steps = Number(J.value); update(); });
+  slide(J, () => { steps = Number(J.value); update(); });
   const again = el("button", { type: "button" }, "start again");
   again.addEventListener("click", () => { [theta, rate, steps, revealed] = [data.start, data.rate, data.steps, false]; update(); });
 

@@ -66,7 +66,8 @@ def figure(support: Data, *, rate: float = 0.05, steps: int = 8, start: tuple[fl
     alt = (f"The support loss of one task, a long valley, and {steps} inner steps in it. One can drag the start and "
            "the inner rate: below a bound the steps arrive at the bottom, above it every step across the valley is "
            "longer than the one before.")
-    widget = Widget("alpha.js", data, alt=alt, png=_png(support, (rate, 1.05 * bound), steps, start))
+    widget = Widget("alpha.js", data, alt=alt, png=_png(support, (rate, 1.05 * bound), steps, start),
+                    parts=("slide.js",))
     widget.colours = 32
     return widget
 

@@ -73,7 +73,7 @@ function intervals(root, data) {
     .metalib-intervals .tasks { display: grid; grid-template-columns: auto 1fr 2.5em; gap: .5rem; align-items: center; }
     .metalib-intervals input { accent-color: var(--hit); margin: 0; }
     .metalib-intervals input[type=radio] { width: 1.5rem; height: 1.5rem; flex: none; }
-    .metalib-intervals input[type=range] { width: 100%; min-width: 4rem; min-height: 2rem; touch-action: pan-y; }
+    .metalib-intervals input[type=range] { width: 100%; min-width: 4rem; min-height: 2rem; }
     .metalib-intervals input[type=number] { width: 4rem; font: inherit; color: inherit; background: transparent; min-height: 2.2rem;
       box-sizing: border-box; border: 1px solid currentColor; border-radius: 4px; padding: .1rem .4rem; }
     .metalib-intervals button { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
@@ -116,16 +116,7 @@ function intervals(root, data) {
     shown.textContent = NS[slider.value];
     slider.setAttribute("aria-valuetext", `${shown.textContent} tasks`);
   };
-  let panned = false; // a finger that came down on the slider and then scrolled the page has chosen nothing
-  const back = () => { slider.value = NS.indexOf(tasks); read(); };
-  for (const kind of ["pointerdown", "keydown"]) slider.addEventListener(kind, () => { panned = false; });
-  slider.addEventListener("pointercancel", () => { panned = true; back(); });
-  slider.addEventListener("input", read);
-  slider.addEventListener("change", () => {
-    if (panned) return back();
-    tasks = NS[slider.value];
-    change();
-  });
+  slide(slider, read, () => { tasks = NS[slider.value]; change(); });
   const name = `kind-${Math.random().toString(36).slice(2)}`; // two figures on a page have radio buttons of their own
   const radios = KINDS.map(([key, label]) => {
     const input = el("input", key === kind ? { type: "radio", name, value: key, checked: "" } : { type: "radio", name, value: key });
@@ -186,7 +177,8 @@ function intervals(root, data) {
       `Of the next ${data.tests} intervals, how many will miss the truth?`;
     status.textContent = last.length ? `${missed} of these ${data.tests} miss it${missed ? ` (${high} too high, ${low} too low)` : ""}.` +
       `${guess === "" ? "" : ` You guessed ${guess}.`} On average an interval is ± ${percent(mean)} points.` : "Nothing drawn yet.";
-    back();
+    slider.value = NS.indexOf(tasks);
+    read();
     const rows = NS.filter((n) => drawn.has(n)).map((n) => {
       const all = drawn.get(n), N = all.length, out = all.filter((t) => math.side(t, kind)).length;
       const cells = [`${out} of ${N}`, `${percent(out / N)} %`, `5 ± ${percent(1.96 * Math.sqrt((0.05 * 0.95) / N))} %`];

@@ -66,7 +66,7 @@ def figure(tasks: int = 5, *, seed: int | None = None) -> Widget:
             "axes": [[n, *axis] for n, axis in AXES.items()]}
     alt = (f"Fifty 95 % intervals of the same model, each from a test of {tasks} tasks, and the true mean, which some "
            "of them miss. One can draw more, change the number of tasks and the kind of interval, and count.")
-    widget = Widget("intervals.js", data, alt=alt, png=_png(tasks))
+    widget = Widget("intervals.js", data, alt=alt, png=_png(tasks), parts=("slide.js",))
     widget.colours = 12
     return widget
 

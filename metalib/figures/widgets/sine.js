@@ -67,7 +67,7 @@ function sine(root, data) {
   let borrowed = false; // the training's own alpha, which is given back as soon as J leaves the training's
   const giveBack = () => { if (borrowed) { borrowed = false; alpha = rate.value = data.alpha; } };
   const walk = (J) => { if (J !== data.training.steps) giveBack(); setting(J, alpha); };
-  slider.addEventListener("input", () => walk(Number(slider.value)));
+  slide(slider, () => walk(Number(slider.value)));
   const rate = el("select", { "aria-label": "step size alpha" }, ...data.rates.map((r) => el("option", r === alpha ? { value: r, selected: "" } : { value: r }, String(r))));
   rate.addEventListener("change", () => { alpha = Number(rate.value); borrowed = false; update(); });
   const button = (label, act) => {

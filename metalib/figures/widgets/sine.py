@@ -25,7 +25,7 @@ POINTS = [(x, round(3.4 * math.sin(x + 0.8), 2)) for x in (-4.2, -2.4, -0.6, 1.4
 RATES = (0.001, 0.003, 0.01, 0.03)
 LABELS = {"scratch": "random start", "joint": "pretrained", "maml": "meta-trained (MAML)"}
 DASHES = {"scratch": "2 3", "joint": "9 4", "maml": "none"}
-PARTS = ("sine_network.js", "sine_training.js", "sine_trace.js")
+PARTS = ("slide.js", "sine_network.js", "sine_training.js", "sine_trace.js")
 # Meta-training in the page, from the random start: as in recipes/sine.py, but for one larger step, and short enough to
 # be watched.
 TRAINING = {"steps": 1, "alpha": 0.03, "shot": 5, "query": 10, "meta_batch": 10, "iterations": 600, "lr": 0.02,

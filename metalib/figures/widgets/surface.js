@@ -138,7 +138,7 @@ function surface(root, data) {
 
   const range = (label, [min, max, step], change) => {
     const input = el("input", { type: "range", min, max, step, "aria-label": label }), shown = el("span", { class: "value", "aria-hidden": "true" });
-    input.addEventListener("input", () => { change(Number(input.value)); reset(); });
+    slide(input, () => { change(Number(input.value)); reset(); });
     return { input, shown, row: el("label", {}, label, input, shown) };
   };
   const J = range("inner steps J", [0, data.most, 1], (v) => { steps = v; });

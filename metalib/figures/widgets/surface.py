@@ -113,7 +113,7 @@ def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     support, query = (data.x[:, :, 0].tolist() for data in waves())  # targets may differ in the last bit: not stored
     data = {"alpha": ALPHA, "rate": META_RATE, "race": RACE, "most": MOST_STEPS, "steps": steps, "start": start,
             "waves": WAVES, "side": SIDE, "levels": LEVELS, "support": support, "query": query}
-    return Widget("surface.js", data, png=_png(steps, start),
+    return Widget("surface.js", data, png=_png(steps, start), parts=("slide.js",),
                   alt="The meta-loss over two parameters, with the exact, the first-order and the finite-difference "
                       f"gradient at one point, after {steps} inner steps; one can move the point, change the steps, "
                       "and let the exact and the first-order gradient race downhill.")
