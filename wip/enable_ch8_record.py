@@ -15,8 +15,8 @@ INTRO = r"""## What it does to accuracy
 
 Does the direction matter? `recipes/cheaper.py` trained every method on glyphs, 5-way 1-shot, with a small Conv4, at
 equal {term}`passes <equal compute>` by {eq}`eq-08-cost`. With seed 0, validation scripts decided between two inner
-settings and outer rates in factors of four (the grid grew until its best was no edge, to six rates at most), and then on
-the number of steps at test. Three seeds follow, tested on unseen scripts."""
+settings and outer rates in factors of four (the grid grew until its best was no edge, to six rates at most), and then
+on the number of steps at test. Three seeds follow, tested on unseen scripts."""
 
 CHOSEN = '''from metalib import record
 
@@ -31,11 +31,12 @@ for name, row in cheaper["methods"].items():
     cost = row["passes_per_task"]
     rows.append([name, row["setting"], f"{row['lr']:g}", edge, len(tried), cost,
                  cheaper["image_passes"] // cost])
-table(rows, ["method", "chosen", "rate", "at an edge", "rates tried", "passes a task", "tasks"],
+head = ["method", "chosen", "rate", "at an edge", "tried", "passes a task", "tasks"]
+table(rows, head,
       f"What validation chose; {cheaper['image_passes']:,} passes a run, "
       f"{cheaper['channels']} channels")'''
 
-SCORES = '''def pm(score, sign=""):
+SCORES = r'''def pm(score, sign=""):
     return f"{100 * score['mean']:{sign}.1f} +- {100 * score['ci95']:.1f}"
 
 
@@ -50,9 +51,10 @@ protonet = [run["test"] for run in half["runs"]["protonet"]]
 print("pixel floor:", cheaper["floor"]["text"])
 print(f"ProtoNet after {half['image_passes']:,} passes, {half['channels']} channels, "
       f"{protonet[0]['n']} test tasks:\n ", ", ".join(pm(score) for score in protonet))
+n = row["runs"][0]["test"]["n"]
 table(rows, ["method", *seeds, "steps", "stopped"],
-      f"Accuracy (%) on {row['runs'][0]['test']['n']} test tasks, at the number of steps\\n"
-      "that validation chose; runs stopped because a number was not finite")'''
+      f"Accuracy (%) on {n} test tasks, at the number of steps that validation\n"
+      "chose; runs stopped because a number was not finite")'''
 
 LESS = '''rows = [[name, *(pm(d, "+") for d in less)]
         for name, less in cheaper["minus_maml"].items()]
@@ -62,8 +64,8 @@ print("gradient_error of implicit MAML as trained, one task a seed:",
 table(rows, ["method", *seeds],
       "Minus MAML with the same seed, points, paired over the test tasks")'''
 
-SAID = r"""@@ COORDINATOR: two or three sentences on what the tables show, for every seed, and where seeds disagree; no cause
-without an intervention. @@
+SAID = r"""@@ COORDINATOR: two or three sentences on what the tables show, for every seed, and where seeds disagree;
+no cause without an intervention. @@
 
 The strongest simple baseline, a {term}`prototypical network`, was not trained for this comparison. The line above the
 scores is [chapter 5](05_maml_in_practice.ipynb)'s record, with half the passes and fewer test tasks: a mark to reach,
