@@ -1,7 +1,6 @@
 """Answers to the neural processes' code exercise beside the book's own: right ones in other styles, and wrong ones."""
 
 import numpy as np
-import torch
 
 
 def right_mixture_moments(means, stds):

@@ -26,4 +26,4 @@ def check_mixture(answer: Callable[..., Any]) -> None:
             off = distance(std, right)
             demand(off <= 1e-6, (
                 f"the mean is right, and the standard deviation is {percent(off)} off. Draw y by first choosing a row "
-                "at random: in what two ways does it vary, and which of standard deviation and variance do these add in?"))
+                "at random: in what two ways does it vary? Do standard deviations add, or variances?"))
