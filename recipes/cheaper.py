@@ -5,6 +5,7 @@
 Glyphs, 5-way 1-shot, unseen scripts, Conv4 with 16 channels. A method's inner settings and outer rate are chosen with
 seed 0 on validation scripts: two inner settings, and outer rates from a grid in factors of 4 that is widened until its
 best is no edge. The number of inner steps at test is chosen there as well. Cost by the formula of cost.py.
+The strongest simple baseline, a ProtoNet trained on 20-way tasks, has the same number of passes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cost import passes_of
+from cost import passes, passes_of
 from levers import curve, paired, values
 from record import Work, options, score_fields
 
@@ -24,8 +25,10 @@ from metalib import (
     MAML,
     FewShot,
     ImplicitMAML,
+    Learner,
     MetaSGD,
     PixelFloor,
+    ProtoNet,
     Reptile,
     TrainConfig,
     conv4,
@@ -38,7 +41,7 @@ SEEDS, CHANNELS, PASSES, TEST, VAL = (0, 1, 2), 16, 64_000, 600, 60
 STEPS = (0, 1, 2, 3, 5, 10, 20, 30, 45, 60, 90)  # of the test, tried on validation
 RATES = (1e-3, 4e-3, 1.6e-2)
 
-Make = Callable[[], MAML]
+Make = Callable[[], Learner]
 METHODS: dict[str, list[tuple[str, Make]]] = {
     "MAML": [("J=1, alpha=0.4", lambda: MAML(net(), 0.4, 1)), ("J=3, alpha=0.2", lambda: MAML(net(), 0.2, 3))],
     "FOMAML": [("J=1, alpha=0.4", lambda: FOMAML(net(), 0.4, 1)), ("J=3, alpha=0.2", lambda: FOMAML(net(), 0.2, 3))],
@@ -49,6 +52,7 @@ METHODS: dict[str, list[tuple[str, Make]]] = {
                 ("J=5, minibatches of 10", lambda: Reptile(net(), 0.2, 5, batch=10))],
     "implicit": [("J=5, lambda=1, 2 products", lambda: ImplicitMAML(net(), 0.2, 5, strength=1.0, cg_steps=2)),
                  ("J=8, lambda=4, 3 products", lambda: ImplicitMAML(net(), 0.1, 8, strength=4.0, cg_steps=3))],
+    "ProtoNet": [("20-way tasks", lambda: ProtoNet(conv4(channels=CHANNELS)))],
 }
 
 
@@ -56,12 +60,17 @@ def net() -> conv4:
     return conv4(5, channels=CHANNELS)
 
 
-def trained(make: Make, lr: float, seed: int, images: Any) -> tuple[MAML, bool]:
+def cost(learner: Learner) -> int:
+    """Passes of one training task."""
+    return passes_of(learner, 5, 25) if isinstance(learner, MAML) else passes(20, 100, steps=1, order=1)
+
+
+def trained(make: Make, lr: float, seed: int, images: Any) -> tuple[Learner, bool]:
     """A learner after PASSES passes, one task in every update; and whether it was stopped by a step not finite."""
     torch.manual_seed(seed)
-    learner, tasks = make(), FewShot(images.split("train"), 5, 1, 5)
-    config = TrainConfig(iterations=PASSES // passes_of(learner, 5, 25), meta_batch=1, lr=lr, schedule="cosine",
-                         clip=10, seed=seed)
+    learner = make()
+    tasks = FewShot(images.split("train"), 5 if isinstance(learner, MAML) else 20, 1, 5)
+    config = TrainConfig(iterations=PASSES // cost(learner), meta_batch=1, lr=lr, schedule="cosine", clip=10, seed=seed)
     try:
         meta_train(learner, tasks, config)
     except FloatingPointError:
@@ -72,13 +81,17 @@ def trained(make: Make, lr: float, seed: int, images: Any) -> tuple[MAML, bool]:
 def run(make: Make, lr: float, seed: int, images: Any, *, tested: bool = True) -> dict[str, Any]:
     """Validation after each number of steps; if `tested`, the test score at the best of them."""
     learner, stopped = trained(make, lr, seed, images)
-    scores = curve(learner, FewShot(images.split("val")), STEPS, VAL)
-    best = max(range(len(STEPS)), key=lambda i: scores[i]["mean"])
+    if isinstance(learner, MAML):
+        scores = curve(learner, FewShot(images.split("val")), STEPS, VAL)
+    else:
+        scores = [score_fields(meta_test(learner, FewShot(images.split("val")), VAL))]
+    best = max(range(len(scores)), key=lambda i: scores[i]["mean"])
     row = {"lr": lr, "seed": seed, "stopped": stopped, "steps": STEPS[best], "val": scores[best]["mean"],
            "curve": [s["mean"] for s in scores]}
     if not tested:
         return row
-    row["test"] = values(meta_test(learner, FewShot(images.split("test")), TEST, steps=STEPS[best]))
+    row["test"] = values(meta_test(learner, FewShot(images.split("test")), TEST,
+                                    **({"steps": STEPS[best]} if isinstance(learner, MAML) else {})))
     if isinstance(learner, ImplicitMAML):
         task = FewShot(images.split("val"), 5, 1, 5).sample(1, generator=torch.Generator().manual_seed(0)).task(0)
         row["gradient_error"] = round(learner.gradient_error(task, steps=200, cg_steps=30), 4)
@@ -111,7 +124,7 @@ def main() -> None:
         make, lr, trials = tuned(work, name, images)
         runs = [work.part(f"{name}, seed {s}", lambda: run(make, lr, s, images)) for s in SEEDS]  # noqa: B023
         setting = max(trials, key=lambda row: row["val"])["setting"]
-        rows[name] = {"setting": setting, "lr": lr, "passes_per_task": passes_of(make(), 5, 25), "runs": runs,
+        rows[name] = {"setting": setting, "lr": lr, "passes_per_task": cost(make()), "runs": runs,
                       "trials": trials}
         print(name, setting, lr, [r["test"]["mean"] for r in runs], flush=True)
     minus = {name: [paired(b["test"], a["test"]) for a, b in zip(rows["MAML"]["runs"], row["runs"], strict=True)]
