@@ -29,8 +29,8 @@ print(f"    commit {linear['commit']}, {linear['date']}, {linear['device']}, "
 def ratios(core, kind):
     # setting -> the ratio to ridge told the truth, of each seed
     runs = [run["rows"] for run in linear[core]["runs"]]
-    return {key.split()[1]: [r[key]["reader"]["mean"] / r[key]["ridge"]["mean"] for r in runs]
-            for key in runs[0] if key.startswith(kind + " ")}
+    return {k.split()[1]: [r[k]["reader"]["mean"] / r[k]["ridge"]["mean"] for r in runs]
+            for k in runs[0] if k.startswith(kind + " ")}
 
 
 def over(values):
@@ -41,7 +41,7 @@ byK = {core: ratios(core, "length") for core in CORES}
 some = [k for k in byK["attention"] if k in ("0", "2", "5", "10", "20", "30", "40")]
 table([[k, *(over(byK[core][k]) for core in CORES)] for k in some],
       ["pairs read", "transformer", "LSTM"],
-      f"Error over ridge's; three seeds; trained on 0 to {linear['trained_lengths']} pairs")
+      f"Error over ridge's; each seed; trained to {linear['trained_lengths']} pairs")
 """, "Show the record", None), ("code", r"""
 figure, axis = plt.subplots(figsize=(4.4, 3.4))
 lengths = [int(k) for k in byK["attention"]]
