@@ -23,7 +23,7 @@ measure is the error divided by that of ridge regression told the truth, on the 
 linear, CORES = metalib.record("incontext-linear"), ("attention", "recurrent")
 print(linear["command"])
 print(f"    commit {linear['commit']}, {linear['date']}, {linear['device']}, "
-      f"{linear['cpu_seconds']:.0f} CPU s")
+      f"{linear['cpu_seconds']:.0f} CPU s; iterations: {linear['iterations']}")
 
 
 def ratios(core, kind):
@@ -71,7 +71,8 @@ table(rows, ["noise", f"ridge, told {linear['noise']}", "transformer", "LSTM"],
       "Ten pairs; error over that of ridge regression told the truth")
 """, "Other noises", None), ("markdown", r"""
 TODO two sentences: how near at the trained lengths, and for which of the two kinds; what happens at 30 and 40; at the largest
-noise, above or below the formula with the wrong noise. No interval here is over seeds: three numbers stand for three seeds.
+noise, above or below the formula with the wrong noise. Three numbers stand for three seeds. The two kinds had
+different numbers of meta-iterations (printed above), so the columns rank no architecture.
 """)]
 
 LETTERS = [("markdown", r"""
