@@ -16,9 +16,11 @@ PATH = Path(__file__).parents[1] / "book/09_networks_that_learn.ipynb"
 LINEAR = [("markdown", r"""
 ## Five dimensions, three seeds
 
-What a page can train is small. `recipes/incontext.py` trained transformers and LSTMs on lines in *five* dimensions, with
+What a page can train is small. `recipes/incontext.py` trained transformers and LSTMs on lines in *five*
+dimensions, with
 $\sigma = 0.5$ and up to 20 pairs, for three seeds each; the outer rate of each kind was chosen on validation tasks. The
-measure is the error divided by that of ridge regression told the truth, on the same 1,000 tasks: 1 is the best there is.
+measure is the error divided by that of ridge regression told the truth, on the same 1,000 tasks: 1 is the
+best there is.
 """), ("code", r"""
 linear, CORES = metalib.record("incontext-linear"), ("attention", "recurrent")
 print(linear["command"])
@@ -56,8 +58,8 @@ axis.set(xlabel="pairs read", ylabel="error, over ridge regression's")
 figure.legend(loc="outside upper center", ncols=3, columnspacing=0.8)
 plt.show()
 """, "Draw the figure", {"figure": {"name": "fig-09-five", "caption": (
-    "TODO state the finding. Error over that of ridge regression, five dimensions, three seeds of each kind; beyond the "
-    "lengths of training the page is shaded.")}, "image": {"alt": (
+    "TODO state the finding. Error over that of ridge regression, five dimensions, three seeds of each kind; beyond "
+    "the lengths of training the page is shaded.")}, "image": {"alt": (
         "Ratio of errors against the number of pairs, 0 to 40: three curves of transformers and three of LSTMs over a "
         "horizontal line at 1.")}}), ("code", r"""
 noises = {core: ratios(core, "noise") for core in CORES}
@@ -70,7 +72,8 @@ for s in noises["attention"]:
 table(rows, ["noise", f"ridge, told {linear['noise']}", "transformer", "LSTM"],
       "Ten pairs; error over that of ridge regression told the truth")
 """, "Other noises", None), ("markdown", r"""
-TODO two sentences: how near at the trained lengths, and for which of the two kinds; what happens at 30 and 40; at the largest
+TODO two sentences: how near at the trained lengths, and for which of the two kinds; what happens at 30 and
+40; at the largest
 noise, above or below the formula with the wrong noise. Three numbers stand for three seeds. The two kinds had
 different numbers of meta-iterations (printed above), so the columns rank no architecture.
 """)]
@@ -78,9 +81,11 @@ different numbers of meta-iterations (printed above), so the columns rank no arc
 LETTERS = [("markdown", r"""
 ## Letters: is a reader needed?
 
-On letters the strongest simple rival is chapter 7's nearest mean. The record trains a {term}`prototypical network` for each of
+On letters the strongest simple rival is chapter 7's nearest mean. The record trains a {term}`prototypical
+network` for each of
 three seeds, freezes its encoder, and lets readers learn on top of the same features: 5-way 1-shot, unseen scripts. So a
-reader has to find a way to compare, where the nearest mean has one built in. Differences are paired, seed by seed, on the same test tasks.
+reader has to find a way to compare, where the nearest mean has one built in. Differences are paired, seed by
+seed, on the same test tasks.
 """), ("code", r"""
 letters, CORES = metalib.record("incontext-letters"), ("attention", "recurrent")
 print(letters["command"])
@@ -101,8 +106,10 @@ for core, name in zip(CORES, ("transformer", "LSTM"), strict=True):
 table(rows, ["accuracy (%)", *(f"seed {s}" for s in range(n))],
       f"5-way 1-shot, {letters['floor']['n']} tasks, 95 % intervals")
 """, "Show the record", None), ("markdown", r"""
-TODO one or two sentences. If ProtoNet is ahead in all seeds: on one example a class, a comparison that is built in beats one
-that has to be found, on the very features that were trained for it. (The features were trained for the nearest mean; readers with encoders of their own were
+TODO one or two sentences. If ProtoNet is ahead in all seeds: on one example a class, a comparison that is
+built in beats one
+that has to be found, on the very features that were trained for it. (The features were trained for the
+nearest mean; readers with encoders of their own were
 not tried. So this ranks what stands on these features.)
 """)]
 

@@ -36,7 +36,8 @@ def check_posterior_predictive(answer: Callable[..., Any]) -> None:
 
 def check_step(answer: Callable[..., Any]) -> None:
     """`answer(x, y, f, query, g, rate, penalty)` -> predictions on pairs and queries after one step of descent."""
-    for seed, D, K, rate, penalty in ((0, 1, 2, 0.1, 0.0), (1, 3, 5, 0.05, 0.2), (2, 2, 9, 0.2, 0.7), (3, 5, 3, 0.03, 1.0)):
+    for seed, D, K, rate, penalty in ((0, 1, 2, 0.1, 0.0), (1, 3, 5, 0.05, 0.2), (2, 2, 9, 0.2, 0.7),
+                                      (3, 5, 3, 0.03, 1.0)):
         x, y, query = _pairs(seed + 20, D, K)
         w = torch.randn(D, generator=seeded(seed + 70), dtype=torch.float64, requires_grad=True)
         loss = (x @ w - y).square().mean() + penalty * w.square().sum()
