@@ -26,15 +26,25 @@ class Normal(NamedTuple):
         Raises:
             ValueError: shapes that differ, which broadcasting would hide.
         """
-        if not self.mean.shape == self.std.shape == y.shape:
-            raise ValueError(f"mean {tuple(self.mean.shape)}, std {tuple(self.std.shape)} and targets "
-                             f"{tuple(y.shape)}: make the three shapes equal")
+        self._check(y)
         return -0.5 * ((y - self.mean) / self.std).square() - self.std.log() - 0.5 * math.log(2 * math.pi)
 
     def inside(self, y: Tensor, level: float = 0.9) -> Tensor:
-        """Whether each target lies in the central interval that holds `level` of the probability, (M, D)."""
+        """Whether each target lies in the central interval that holds `level` of the probability, (M, D).
+
+        Raises:
+            ValueError: shapes that differ; a level that is no probability.
+        """
+        self._check(y)
+        if not 0 <= level <= 1:
+            raise ValueError(f"level={level}: expected a probability, 0.9 for 90 %")
         half = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
         return (y - self.mean).abs() <= half * self.std
+
+    def _check(self, y: Tensor) -> None:
+        if not self.mean.shape == self.std.shape == y.shape:
+            raise ValueError(f"mean {tuple(self.mean.shape)}, std {tuple(self.std.shape)} and targets "
+                             f"{tuple(y.shape)}: make the three shapes equal")
 
 
 def mixed(parts: Normal) -> Normal:

@@ -18,7 +18,14 @@ def key(seed: int) -> Tensor:
 
 
 def fold(key: Tensor, i: int | Tensor) -> Tensor:
-    """The key of the i-th child of a key; with a tensor of numbers, one child for each of them."""
+    """The key of the i-th child of a key; with a tensor of numbers, one child for each of them.
+
+    Raises:
+        TypeError: a float.
+    """
+    if isinstance(i, float) or isinstance(i, Tensor) and i.is_floating_point():
+        raise TypeError(f"fold(key, {i}): expected whole numbers, because a fraction would be cut off and every share "
+                        "of training give one key; fold in (share * 2**40).long(), of a float64 share")
     return _mixed(key ^ _mixed(torch.as_tensor(i, dtype=torch.int64, device=key.device) * GOLDEN + FIRST))
 
 
@@ -49,7 +56,9 @@ def uniform(key: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tenso
     count = torch.arange(math.prod(shape), device=key.device)
     bits = _mixed(key + (count + 1) * GOLDEN)
     u = (_right(bits, 12).double() + 0.5) * 2.0**-52  # 52 bits, neither 0 nor 1
-    return u.reshape(shape).to(dtype or torch.get_default_dtype())
+    dtype = dtype or torch.get_default_dtype()
+    ends = torch.finfo(dtype)
+    return u.reshape(shape).to(dtype).clamp(ends.tiny, 1 - ends.eps / 2)  # where rounding may have led to an end
 
 
 def normal(key: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:

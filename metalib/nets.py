@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import Recorded
+from metalib.arguments import Recorded, check_network, check_number
 from metalib.fast.block import NORMS, ConvBlock
 
 
@@ -38,7 +38,7 @@ class mlp(Recorded, nn.Module):  # noqa: N801
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer reads, (M, hidden[-1])."""
-        _same_dtype(x, self.layers[0].weight)
+        same_dtype(x, self.layers[0].weight)
         act = torch.tanh if self.activation == "tanh" else F.relu
         h = x.flatten(1)  # (M, in_dim)
         for layer in self.layers[:-1]:
@@ -85,7 +85,7 @@ class conv4(Recorded, nn.Module):  # noqa: N801
         if x.shape[1:] != expected:
             raise ValueError(f"conv4 was built for images {expected}, got {tuple(x.shape[1:])}: "
                              "set in_channels= and image_size=, or resize the images")
-        _same_dtype(x, self.blocks[0].weight)
+        same_dtype(x, self.blocks[0].weight)
         for block in self.blocks:
             x = block(x)  # (M, C, H/2, W/2)
         return x.flatten(1)  # (M, D)
@@ -106,11 +106,19 @@ class WithContext(Recorded, nn.Module):
         net: reads (M, D + C).
         dim: C.
 
+    Raises:
+        TypeError: `net` is no network.
+        ValueError: dim below 1.
+
     Zintgraf et al. (2019), "Fast context adaptation via meta-learning", ICML.
     """
 
     def __init__(self, net: nn.Module, dim: int) -> None:
         super().__init__()
+        check_network(net)
+        check_number(dim, "dim", whole=True)
+        if dim < 1:
+            raise ValueError(f"dim={dim}: expected at least 1; in a context of no numbers nothing could adapt")
         self.net, self.dim = net, dim
         self.context = nn.Parameter(torch.zeros(dim), requires_grad=False)  # each task starts from zero
 
@@ -119,7 +127,8 @@ class WithContext(Recorded, nn.Module):
         return self.net(torch.cat([x, self.context.to(x.dtype).expand(len(x), -1)], 1))
 
 
-def _same_dtype(x: Tensor, weight: Tensor) -> None:
+def same_dtype(x: Tensor, weight: Tensor) -> None:
+    """Raise a ValueError unless inputs have the weights' dtype, or autocast will see to it."""
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise ValueError(f"the inputs are {x.dtype}, the network's weights {weight.dtype}: draw tasks with dtype="
                          f"{weight.dtype} (FewShot and Sinusoids take it), or convert the network with .to({x.dtype})")

@@ -1,6 +1,6 @@
 """What each approximation of MAML loses: equal passes, each tuned on validation scripts, three training seeds.
 
-    python recipes/cheaper.py --force        # replaces results/cheaper.json; --resume FILE continues; about 90 CPU-minutes
+    python recipes/cheaper.py --force        # replaces results/cheaper.json; --resume FILE continues; 90 CPU-minutes
 
 Glyphs, 5-way 1-shot, unseen scripts, Conv4 with 16 channels. A method's inner settings and outer rate are chosen with
 seed 0 on validation scripts: two inner settings, and outer rates from a grid in factors of 4 that is widened until its

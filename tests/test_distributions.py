@@ -51,6 +51,23 @@ def test_log_prob_is_that_of_torch_distributions():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"mean \(3, 1\), std \(3, 1\) and targets \(3,\)"):
         Normal(torch.zeros(3, 1), torch.ones(3, 1)).log_prob(torch.zeros(3))
+    for f in (Normal.inside, coverage(0.5).f):  # a broadcast would compare all with all
+        with pytest.raises(ValueError, match="make the three shapes equal"):
+            f(Normal(torch.zeros(6, 1), torch.ones(6, 1)), torch.zeros(6))
+
+
+@pytest.mark.parametrize("level", [95, -0.5, math.nan])
+def test_an_interval_holds_a_probability(level):
+    with pytest.raises(ValueError, match="expected a probability"):
+        Normal(torch.zeros(2, 1), torch.ones(2, 1)).inside(torch.zeros(2, 1), level)
+
+
+@pytest.mark.parametrize("where", ["mean", "std", "y"])
+def test_a_nan_is_neither_inside_nor_outside(where):
+    parts = {"mean": torch.zeros(5, 2), "std": torch.ones(5, 2), "y": torch.zeros(5, 2)}
+    assert float(coverage(0.8).f(Normal(parts["mean"], parts["std"]), parts["y"])) == 1
+    parts[where][3, 1] = math.nan
+    assert math.isnan(coverage(0.8).f(Normal(parts["mean"], parts["std"]), parts["y"]))
 
 
 def test_a_mixture_has_the_mean_and_variance_of_its_samples():
@@ -98,6 +115,13 @@ def test_more_is_better_where_a_metric_says_so():
     assert Metric("hits", lambda p, y: (p == y).sum(), better=1).better == 1
     with pytest.raises(ValueError, match="metric='coverage': expected one of"):
         meta_train(Line(), Sinusoids(), TrainConfig(iterations=1, metric="coverage"))
+    with pytest.raises(ValueError, match="expected one of"):
+        meta_train(Line(), Sinusoids(), TrainConfig(iterations=1, metric=["MSE", "NLL"]))
+    for metric in ({"MSE", "NLL"}, [["MSE"]], nn.MSELoss):
+        with pytest.raises(ValueError, match="or a list of them"):
+            meta_test(Line().double(), Sinusoids(), 3, metric=metric)
+    with pytest.raises(TypeError, match="expected a name and a function"):
+        Metric(lambda p, y: (p - y).abs().mean(), "MAE")
 
 
 @pytest.mark.parametrize("metric", ["NLL", "coverage", coverage(0.5)])
@@ -110,7 +134,7 @@ def test_a_prediction_that_does_not_say_how_sure_it_is_has_no_likelihood(metric)
         meta_test(Point().double(), Sinusoids(), 30, metric=metric)
 
 
-@pytest.mark.parametrize("level", [0, 1, -0.1, 90])
+@pytest.mark.parametrize("level", [0, 1, -0.1, 90, "0.9"])
 def test_a_level_is_a_probability(level):
     with pytest.raises(ValueError, match="expected a probability between 0 and 1"):
         coverage(level)

@@ -17,7 +17,7 @@ import torch
 
 from metalib.judging.checks import ch02
 from metalib.judging.checks.asking import apart, named, number, off, pair, tensor, whole
-from notebooks import CHAPTERS, ROOT, code_cells, exercises, parse, read
+from notebooks import CHAPTERS, DIVES, ROOT, code_cells, exercises, parse, read
 
 MODULES = sorted(p.stem for p in (ROOT / "metalib/judging/checks").glob("ch*.py"))
 CHECKS = [(module, name) for module in MODULES for name in
@@ -31,7 +31,7 @@ def check_of(module, name):
 
 
 def chapter_of(module):
-    return next(p for p in CHAPTERS if p.stem.startswith(module.removeprefix("ch")))
+    return next(p for p in (*CHAPTERS, *DIVES) if p.stem.startswith(module.removeprefix("ch") + "_"))
 
 
 @functools.cache
@@ -213,11 +213,11 @@ def test_the_statistic_of_fair_draws_stays_well_below_its_limit(monkeypatch):
         ch02._fair_columns(classes, examples, (5,) * 6)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", [*CHAPTERS, *DIVES], ids=lambda p: p.stem)
 def test_every_code_exercise_has_its_check_in_the_chapter(chapter):
     nb = read(chapter)
     asked = [e.label for e in exercises(nb) if e.kind == "Code"]
-    module = f"ch{chapter.stem[:2]}"
+    module = "ch" + chapter.stem.split("_")[0]
     imported = {a.name for c in code_cells(nb) for node in parse(c.source).body
                 if isinstance(node, ast.ImportFrom) and node.module == f"metalib.judging.checks.{module}"
                 for a in node.names}

@@ -24,6 +24,18 @@ def test_uniform_and_normal_have_their_distributions(seed):
     assert 0 < float(u.min()) and float(u.max()) < 1 and bool(z.isfinite().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_rounding_leads_to_no_end_of_the_interval(dtype):
+    u = uniform(key(4), 50_000, dtype=dtype)
+    assert 0 < float(u.min()) and float(u.max()) < 1
+
+
+@pytest.mark.parametrize("share", [0.75, torch.tensor(0.25), torch.tensor([1.0, 2.0])])
+def test_a_fraction_is_refused_where_it_would_be_cut_off(share):
+    with pytest.raises(TypeError, match=r"\.long\(\)"):
+        fold(key(0), share)
+
+
 @pytest.mark.parametrize("pairs", ["neighbours", "seeds", "children"])
 def test_what_stands_side_by_side_is_not_correlated(pairs):
     """|correlation| of independent samples exceeds 4.9 / sqrt(n) once in a million."""

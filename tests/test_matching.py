@@ -123,6 +123,15 @@ def test_the_support_is_a_set_and_no_query_label_is_read(name):
     assert not torch.equal(*losses) and torch.equal(ours, logits(learner, support, query.x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_full_context_works_on_an_encoder_in_half_precision(dtype):
+    learner, half = built(lambda: MatchingNet(Vectors(), True, temperature=3.0)), points().task(0).to(dtype)
+    episode = half.to(torch.float64)  # the same numbers, so the same order
+    exact = logits(learner, episode.support, episode.query.x).detach().softmax(-1)
+    again = logits(learner.to(dtype), half.support, half.query.x).detach().double().softmax(-1)
+    assert float((again - exact).abs().max()) < 0.01
+
+
 @pytest.mark.parametrize("map", ["loop", "vmap"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", LEARNERS)
@@ -311,7 +320,11 @@ def test_mistakes_are_named_with_their_fix():
     with pytest.raises(ValueError, match="relation="):
         RelationNet(unsaid)
     assert MatchingNet(unsaid, True, embedding_dim=5).adapt(points(dtype=torch.float32).task(0).support)
-    for wrong in ({"temperature": 0}, {"reads": 0}):
+    with pytest.raises(ValueError, match="embedding_dim=5"):
+        MatchingNet(unsaid, True, embedding_dim=7).adapt(points(dtype=torch.float32).task(0).support)
+    with pytest.raises(ValueError, match="relation="):
+        RelationNet(nn.Flatten())
+    for wrong in ({"temperature": 0}, {"reads": 0}, {"full_context": F.nll_loss}, {"full_context": "no"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MatchingNet(conv4(), **wrong)
     with pytest.raises(ValueError, match="objective='hinge'"):

@@ -132,6 +132,51 @@ def test_a_network_without_features_is_adapted_all_the_same():
     assert set(learner.adapt(support)) == {"2.weight", "2.bias"}
 
 
+class Pooled(nn.Module):
+    """Like torchvision's: `features` is a module, and the head reads what forward() makes of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.classifier = nn.Linear(1, 6), nn.Linear(6, 1)
+
+    def forward(self, x):
+        return self.classifier(torch.tanh(self.features(x)).square())
+
+
+class Tied(nn.Module):
+    """Its head is a weight of its body."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inner, self.head = nn.Linear(1, 1, bias=False), nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
+        self.head.weight = self.first.weight
+
+    def features(self, x):
+        return torch.tanh(self.inner(self.first(x)))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("make", [Pooled, Tied])
+def test_anil_calls_a_network_as_a_whole_where_its_head_does_not_read_its_features_alone(make):
+    net, episodes = built(make), WAVES.sample(3, generator=seeded(0))
+    for map in ("loop", "vmap"):
+        pair = [gradients(learner, episodes, map) for learner in (ANIL(net, 0.1, 3), MAML(net, 0.1, 3, adapts="head"))]
+        assert relative_error(*pair) < 1e-12
+
+
+def test_anil_works_without_a_head_and_in_inference_mode_and_names_a_head_that_is_too_narrow():
+    support = images(2, dtype=torch.float32).task(0).support
+    embedding, classifier = conv4(channels=4, image_size=16), conv4(2, channels=4, image_size=16)
+    assert all(k.startswith("blocks.3") for k in ANIL(embedding).adapt(support))
+    with torch.inference_mode():
+        inside = ANIL(classifier, 0.1, 2).adapt(support)
+    assert relative_error(inside, ANIL(classifier, 0.1, 2).adapt(support)) == 0
+    with pytest.raises(ValueError, match="2 outputs, which cannot tell 5 classes apart"):
+        ANIL(classifier).adapt(images(5, dtype=torch.float32).task(0).support)
+
+
 @pytest.mark.parametrize("way", [5, 10, 20])
 def test_anil_in_float32_is_anil_in_float64(way):
     """Its kernels are those of MAML: an error of a few roundings, and no larger than MAML's head-only loop has."""
@@ -180,6 +225,8 @@ def test_equal_rates_are_maml_and_each_step_has_its_own():
         learner.log_rates[0].copy_(rates)  # the second step, and all later ones: 0
     path = learner.path(support, 4)
     assert relative_error(path[1], plain[1]) < 1e-12 and relative_error(path[4], path[1]) == 0
+    learner.steps = 4  # a setting like any other
+    assert relative_error(learner.adapt(support), path[4]) == 0
 
 
 def test_training_moves_the_rates_and_a_file_keeps_them(tmp_path):
@@ -190,7 +237,7 @@ def test_training_moves_the_rates_and_a_file_keeps_them(tmp_path):
     assert meta_test(load(tmp_path / "rates.pt"), WAVES, 30).mean == meta_test(learner, WAVES, 30).mean
 
 
-@pytest.mark.parametrize("wrong", [{"inner_lr": 0}, {"per": "layer"}, {"step_losses": -1}])
+@pytest.mark.parametrize("wrong", [{"inner_lr": 0}, {"per": "layer"}, {"step_losses": -1}, {"step_losses": 30}])
 def test_what_cannot_be_learned_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MetaSGD(mlp(1, (4,), 1), **wrong)
@@ -348,7 +395,8 @@ def test_theta_holds_phi_as_strongly_as_it_is_told():
     assert moved[0] > moved[1] > moved[2]
 
 
-@pytest.mark.parametrize("wrong", [{"strength": 0}, {"strength": -1}, {"cg_steps": -1}, {"cg_steps": 1.5}])
+@pytest.mark.parametrize("wrong", [{"strength": 0}, {"strength": -1}, {"cg_steps": -1}, {"cg_steps": 1.5},
+                                   {"cg_steps": 0}])
 def test_an_inner_problem_that_forgets_theta_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ImplicitMAML(mlp(1, (4,), 1), **wrong)
@@ -366,6 +414,13 @@ def test_a_context_is_all_that_moves_and_it_starts_from_zero():
     certificate = certify_gradient(learner, episodes, smooth=True)
     assert certificate.passed and certificate.finite_difference <= 1e-6
     assert "net.context" not in gradients(learner, episodes), "the start is zero for ever"
+
+
+@pytest.mark.parametrize("net, dim, message", [(nn.Linear(3, 1), 0, "dim=0"), (nn.Linear(3, 1), 1.5, "dim=1.5"),
+                                               (3, nn.Linear(3, 1), "a network")])
+def test_a_context_that_could_not_move_is_refused(net, dim, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        WithContext(net, dim)
 
 
 # --- all of them -------------------------------------------------------------------------------------------------
@@ -399,3 +454,13 @@ def test_what_does_not_move_gets_no_meta_gradient_from_reptile():
     g = gradients(learner, WAVES.sample(2, generator=seeded(0)))
     size = {k: float(dot({k: v}, {k: v})) for k, v in g.items()}
     assert [k for k, v in size.items() if v] == ["net.layers.2.weight", "net.layers.2.bias"]
+
+
+@pytest.mark.parametrize("map", ["loop", "vmap"])
+@pytest.mark.parametrize("make", [lambda net, rate: Reptile(net, rate, 4, batch=3),
+                                  lambda net, rate: ImplicitMAML(net, rate, 4)])
+def test_a_rate_that_is_a_parameter_gets_no_gradient_from_a_surrogate(make, map):
+    net, episodes = built(NETS["plain"]), WAVES.sample(2, generator=seeded(1))
+    rate = nn.Parameter(torch.tensor(0.02, dtype=torch.float64))
+    learnt, plain = gradients(make(net, rate), episodes, map), gradients(make(net, 0.02), episodes, map)
+    assert float(learnt.pop("inner_lr")) == 0 and relative_error(learnt, plain) < 1e-12

@@ -256,7 +256,7 @@ def test_a_short_training_predicts_and_knows_how_well(kind, most):
 
 @pytest.mark.parametrize("wrong", [{"x_dim": 0}, {"y_dim": 0}, {"hidden": 0}, {"layers": 0}, {"latent": -1},
                                    {"heads": 0}, {"rounds": -1}, {"samples": 0}, {"floor": 0}, {"hidden": 1.5},
-                                   {"hidden": 10, "heads": 4, "attention": True}])
+                                   {"hidden": 10, "heads": 4, "attention": True}, {"attention": 8}])
 def test_what_makes_no_process_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         NeuralProcess(**wrong)

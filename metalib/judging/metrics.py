@@ -31,14 +31,22 @@ class Metric:
     f: Callable[[Any, Tensor], Any]
     better: int = -1
 
+    def __post_init__(self) -> None:
+        """Raises a TypeError for what is no name and function, in this order."""
+        if not isinstance(self.name, str) or not callable(self.f):
+            raise TypeError(f"Metric({self.name!r}, {self.f!r}): expected a name and a function (prediction, y) -> "
+                            "scalar")
+
 
 def coverage(level: float = 0.9) -> Metric:
     """The share of targets inside the predictions' central interval of this probability: right if it is `level`."""
-    if not 0 < level < 1:
-        raise ValueError(f"level={level}: expected a probability between 0 and 1")
+    if not isinstance(level, (int, float)) or not 0 < level < 1:
+        raise ValueError(f"level={level!r}: expected a probability between 0 and 1, 0.9 for 90 %")
 
     def inside(prediction: Normal, y: Tensor) -> Tensor:
-        return _normal(prediction, name).inside(y, level).double().mean()
+        share = _normal(prediction, name).inside(y, level).double().mean()
+        lost = sum(t.isnan().any() for t in (*prediction, y))  # NaN is neither inside nor outside
+        return torch.where(lost > 0, torch.nan, share)
 
     name = f"coverage of {100 * level:g} %"
     return Metric(name, inside, better=0)
@@ -68,9 +76,9 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
                              "for regression give float targets (y.float())")
         metric = "MSE" if query.y.is_floating_point() else "accuracy"
-    if callable(metric):
+    if callable(metric) and not isinstance(metric, type):
         return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
-    if metric not in BETTER:
+    if not isinstance(metric, str) or metric not in BETTER:
         raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function (prediction, y) -> "
                          "scalar, or a list of them")
     if metric == "coverage":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ class ANIL(MAML):
 
         z = body(x),    W_0 = theta_head,    W_{j+1} = W_j - alpha * grad_W L_S(W_j z_S)
 
-    Where the network has `features(x)`, what its last layer reads (`mlp` and `conv4` do), these are computed once for
-    all inner steps: a task costs NK + NQ passes through the body, whatever J is. `MAML(net, adapts=predicate)` is the
-    same for any other part of a network, at the cost of MAML's forward passes.
+    Where the network has a method `features(x)`, what its last layer reads (`mlp` and `conv4` do), these are computed
+    once for all inner steps: a task costs NK + NQ passes through the body, whatever J is. Another network, one whose
+    `features` is a module (torchvision's, with pooling behind it) or whose head shares a weight with its body for
+    example, is called as a whole. `MAML(net, adapts=predicate)` is the same for any other part of a network, at the
+    cost of MAML's forward passes.
 
     Args:
         net: ends with its head: `net.head`, else the last module that has parameters.
@@ -34,18 +37,20 @@ class ANIL(MAML):
 
     def path(self, support: Data, steps: int | None = None) -> list[Params]:
         """Every inner iterate [phi_0, ..., phi_J] of the head, each a dict of the network's names -> tensor."""
-        if not hasattr(self.net, "features"):
+        name, phi = head_of(self.net), adapting(self.net, "head")
+        if not inspect.ismethod(getattr(self.net, "features", None)) or getattr(self.net, "head", name) is None or any(
+                not k.startswith(f"{name}.") for k in phi):
             return super().path(support, steps)
         check_support(support)
-        name, phi = head_of(self.net), adapting(self.net, "head")
         head, z = self.net.get_submodule(name), call(self.net, {}, support.x, method="features")  # (NK, D)
 
-        def loss(phi: Params) -> Tensor:
-            return self.task_loss(call(head, {k.removeprefix(f"{name}."): w for k, w in phi.items()}, z), support.y)
+        def loss(phi: Params, read: Data) -> Tensor:
+            own = {k.removeprefix(f"{name}."): w for k, w in phi.items()}
+            return self.inner_loss(call(head, own, read.x), read)
 
         iterates = [phi]
         for j in range(self.steps if steps is None else steps):
-            g = gradient(loss, phi, differentiable=self.order == 2)
+            g = gradient(loss, phi, support._replace(x=z), differentiable=self.order == 2)
             phi = descend(phi, g, self.rate(j))
             iterates.append(phi)
         return iterates

@@ -42,7 +42,7 @@ class ImplicitMAML(MAML):
         cg_steps: products with H in the conjugate gradient.
 
     Raises:
-        ValueError: as `MAML`; a strength that is not positive.
+        ValueError: as `MAML`; a strength that is not positive; cg_steps below 1.
 
     Rajeswaran, Finn, Kakade and Levine (2019), "Meta-learning with implicit gradients", NeurIPS.
     """
@@ -57,6 +57,9 @@ class ImplicitMAML(MAML):
         check_number(cg_steps, "cg_steps", whole=True)
         if not strength > 0:
             raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
+        if cg_steps < 1:
+            raise ValueError("cg_steps=0: without a product the meta-gradient is zero and nothing is learned; "
+                             "MAML(net, order=1) is the one that needs none")
         self.strength, self.cg_steps = strength, cg_steps
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:

@@ -57,7 +57,7 @@ class MAML(Learner):
     Raises:
         TypeError: `net` is no network.
         ValueError: a rate or number of steps that is negative or no number, an order other than 1 and 2, an unknown
-            `adapts`, or one that selects no parameter.
+            `adapts`, or one that selects no parameter; step_losses above 1.
 
     Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks", ICML.
     """
@@ -72,6 +72,8 @@ class MAML(Learner):
         check_number(inner_lr, "inner_lr")
         check_number(steps, "steps", whole=True)
         check_number(step_losses, "step_losses")
+        if step_losses > 1:
+            raise ValueError(f"step_losses={step_losses}: expected a share of training, 0 to 1; 0.5 is the first half")
         if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm", "context")):
             raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm', 'context' or a function of a "
                              "parameter's name and the parameter")
@@ -111,7 +113,10 @@ class MAML(Learner):
 
     def support_loss(self, phi: Params, support: Data) -> Tensor:
         """L_S(phi), the inner loss."""
-        prediction = self.predict(phi, support.x)
+        return self.inner_loss(self.predict(phi, support.x), support)
+
+    def inner_loss(self, prediction: Tensor, support: Data) -> Tensor:
+        """The inner loss of predictions for the support."""
         known = self.loss is None and support.way is not None and isinstance(prediction, Tensor)
         if known and prediction.shape[-1] < support.way:
             raise ValueError(f"the network has {prediction.shape[-1]} outputs, which cannot tell {support.way} classes "

@@ -13,7 +13,7 @@ from metalib.fast.private import call
 from metalib.functional import class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
-from metalib.learners.metric import embeddings, logarithm, way_of
+from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
 from metalib.nets import mlp
 
 
@@ -42,8 +42,8 @@ class MatchingNet(Learner):
 
     Raises:
         TypeError: the encoder is no network.
-        ValueError: a temperature that is not positive; reads below 1; a width that nobody says; embeddings or labels of
-            a wrong shape.
+        ValueError: a temperature that is not positive; reads below 1; a full_context that is no bool; a width that
+            nobody says; embeddings or labels of a wrong shape.
 
     Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra (2016), "Matching networks for one shot learning", NeurIPS.
     """
@@ -55,6 +55,8 @@ class MatchingNet(Learner):
                  embedding_dim: int | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
+        if full_context not in (True, False):
+            raise ValueError(f"full_context={full_context!r:.60}: expected True or False; a loss goes to loss=")
         check_number(reads, "reads", whole=True)
         if reads < 1:
             raise ValueError(f"reads={reads}: must be at least 1; full_context=False does without")
@@ -74,7 +76,11 @@ class MatchingNet(Learner):
             x, y = x[order], y[order]
         g = embeddings(self.encoder, x)
         if self.full_context:
-            g = call(self.context, {}, g, method="of_support")
+            gates = self.context.there.gates
+            if (D := gates.out_features // 4) != g.shape[1]:
+                raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
+                                 f"{D}: give embedding_dim={g.shape[1]}")
+            g = call(self.context, {}, g.to(gates.weight.dtype), method="of_support")
         return g, unit(g), one_hot(y, way)
 
     def predict(self, phi: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
@@ -82,7 +88,7 @@ class MatchingNet(Learner):
         g, directions, member = phi
         f = embeddings(self.encoder, x)
         if self.full_context:
-            f = call(self.context, {}, f, g, self.reads, method="of_query")
+            f = call(self.context, {}, f.to(g.dtype), g, self.reads, method="of_query")
         scores = self.log_temperature.exp() * (unit(f) @ directions.T)  # (M, NK)
         least = torch.finfo(scores.dtype).min  # not -inf, over which alone logsumexp has the gradient NaN
         return torch.where(member.T, scores[:, None], least).logsumexp(-1)  # (M, N, NK) -> (M, N)
@@ -124,7 +130,7 @@ class RelationNet(Learner):
         if objective not in ("squared error", "cross-entropy"):
             raise ValueError(f"objective={objective!r}: expected 'squared error' or 'cross-entropy'")
         if relation is None:
-            like = next(encoder.parameters())
+            like = floats_of(encoder)
             relation = mlp(2 * _width(encoder, None), (64, 64), 1).to(like.device, like.dtype)
         check_network(relation)
         self.encoder, self.relation, self.objective = encoder, relation, objective
@@ -205,7 +211,9 @@ def _run(cell: _Cell, z: Tensor) -> Tensor:
 
 
 def unit(z: Tensor) -> Tensor:
-    """z / |z| of each row; a row of zeros stays zero, with a gradient that is finite (F.normalize's is 1e12)."""
+    """z / |z| of each row, in float32 at least; a row of zeros stays zero, with a gradient that is finite
+    (F.normalize's is 1e12)."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     square = z.square().sum(-1, keepdim=True)
     there = square > torch.finfo(z.dtype).tiny
     return z * torch.where(there, square, 1.0).rsqrt()

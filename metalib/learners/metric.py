@@ -174,8 +174,13 @@ def logarithm(start: float, what: str, encoder: nn.Module) -> nn.Parameter:
     check_number(start, what)
     if not start > 0:
         raise ValueError(f"{what}={start}: what is learned as its logarithm starts above 0")
-    like = next((p for p in encoder.parameters() if p.is_floating_point()), torch.zeros(()))
+    like = floats_of(encoder)
     return nn.Parameter(torch.tensor(float(start), dtype=torch.float64).log().to(like.device, like.dtype))
+
+
+def floats_of(encoder: nn.Module) -> Tensor:
+    """A tensor on the encoder's device and of its dtype; of one without parameters, of PyTorch's defaults."""
+    return next((p for p in encoder.parameters() if p.is_floating_point()), torch.zeros(()))
 
 
 def _raw(x: Tensor) -> Tensor:  # (M, D)

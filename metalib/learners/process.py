@@ -76,6 +76,8 @@ class NeuralProcess(Learner):
             check_number(value, name, whole=True)
             if value < least:
                 raise ValueError(f"{name}={value}: expected at least {least}")
+        if attention not in (True, False):
+            raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
         check_number(floor, "floor")
         if not floor > 0:
             raise ValueError(f"floor={floor}: without a smallest std one point that is met exactly makes the loss "

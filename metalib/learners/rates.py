@@ -53,5 +53,5 @@ class MetaSGD(MAML):
         """exp(rho) of inner step j, name -> tensor."""
         rates = [*self.log_rates] if self.per != "step" else [self.log_rates[0]] * len(self.names)
         if "step" in self.per:
-            rates = [rho[min(j, self.steps - 1)] for rho in rates]
+            rates = [rho[min(j, len(rho) - 1)] for rho in rates]
         return {name: rho.exp() for name, rho in zip(self.names, rates, strict=True)}

@@ -60,7 +60,7 @@ class Reptile(MAML):
         for part in self.minibatches(data):
             g, loss = gradient_and_value(self.support_loss, phi, part, differentiable=False)
             phi = descend(phi, g, self.inner_lr)
-        away = {k: (p.detach() - phi[k]).detach() / self.inner_lr for k, p in theta.items()}
+        away = {k: ((p - phi[k]) / self.inner_lr).detach() for k, p in theta.items()}
         return surrogate(loss, dot(away, theta))
 
     def minibatches(self, data: Data) -> list[Data]:

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_network
+from metalib.arguments import check_network, check_number
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
 from metalib.functional import lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
+from metalib.nets import same_dtype
 
 Memory = tuple[Tensor, ...]
 
@@ -39,7 +40,8 @@ class SequenceLearner(Learner):
         loss: see `Learner`.
 
     Raises:
-        ValueError: another core; heads that do not divide dim.
+        ValueError: another core; a size below 1; heads that do not divide dim; inputs of another width or dtype, or
+            targets that out_dim does not fit.
 
     Hochreiter, Younger and Conwell (2001), "Learning to learn using gradient descent", ICANN; Garg, Tsipras, Liang and
     Valiant (2022), "What can transformers learn in-context?", NeurIPS.
@@ -53,6 +55,11 @@ class SequenceLearner(Learner):
         super().__init__(loss)
         if core not in ("attention", "recurrent"):
             raise ValueError(f"core={core!r}: expected 'attention' or 'recurrent'")
+        for name, value in (("in_dim", in_dim), ("out_dim", out_dim), ("dim", dim), ("layers", layers),
+                            ("heads", heads)):
+            check_number(value, name, whole=True)
+            if value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1; without a layer nothing reads the support")
         if encoder is not None:
             check_network(encoder)
         self.in_dim, self.out_dim, self.core, self.dim, self.layers = in_dim, out_dim, core, dim, layers
@@ -88,6 +95,7 @@ class SequenceLearner(Learner):
         z = x.flatten(1) if self.encoder is None else call(self.encoder, {}, x).flatten(1)
         if z.shape[1] != self.in_dim:
             raise ValueError(f"an input has {z.shape[1]} numbers and in_dim={self.in_dim}: set in_dim={z.shape[1]}")
+        same_dtype(z, self.embed.weight)
         if y is None:
             seen = z.new_zeros(len(z), self.out_dim + 1)
         else:

@@ -90,8 +90,8 @@ def check(config: TrainConfig) -> None:
                         "Validation tasks are the fourth, val_tasks=")
     if config.schedule not in ("constant", "cosine"):
         raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
-    if config.metric is not None and not BETTER.get(config.metric):  # a coverage has no better end
-        known = [name for name, better in BETTER.items() if better]
+    known = [name for name, better in BETTER.items() if better]  # a coverage has no better end
+    if config.metric is not None and config.metric not in known:
         raise ValueError(f"metric={config.metric!r}: expected one of {known}, or None to suit the tasks")
     for name in POSITIVE:
         if not 0 < getattr(config, name) < math.inf:
