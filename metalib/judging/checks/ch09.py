@@ -17,7 +17,9 @@ def check_posterior_predictive(answer: Callable[..., Any]) -> None:
     for seed, D, K, noise, prior in ((0, 1, 1, 0.5, 1.0), (1, 1, 4, 0.7, 2.0), (2, 2, 3, 0.6, 0.5), (3, 2, 0, 0.3, 1.5),
                                      (4, 2, 7, 1.3, 1.7)):
         x, y, query = _pairs(seed, D, K)
-        mean, variance = _by_grid(x, y, query, noise, prior)
+        w, weight = _grid(x, y, noise, prior)
+        mean = weight @ (w @ query.T)
+        variance = weight @ (w @ query.T - mean).square() + noise**2
         with given(f"{K} pairs in {D} dimensions, noise = {noise} and prior = {prior}"):
             got = pair(ask(answer, x, y, query, noise, prior), "the answer")
             got_mean, got_variance = (tensor(g, what, (len(query),)) for g, what in zip(got, ("the mean",
@@ -61,12 +63,9 @@ def _pairs(seed: int, D: int, K: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, torch.randn(6, D, generator=g, dtype=torch.float64)
 
 
-def _by_grid(x: Tensor, y: Tensor, query: Tensor, noise: float, prior: float) -> tuple[Tensor, Tensor]:
-    """Moments of a target under weights on a grid of eight prior deviations each way."""
+def _grid(x: Tensor, y: Tensor, noise: float, prior: float) -> tuple[Tensor, Tensor]:
+    """Weights w (G, D) on a grid of eight prior deviations each way, and their posterior shares (G,)."""
     D = x.shape[1]
     axis = torch.linspace(-8 * prior, 8 * prior, 401, dtype=torch.float64)
     w = torch.cartesian_prod(*[axis] * D).reshape(-1, D)
-    weight = (-(w / prior).square().sum(1) / 2 - (w @ x.T - y).square().sum(1) / (2 * noise**2)).softmax(0)
-    values = w @ query.T  # (G, 6)
-    mean = weight @ values
-    return mean, weight @ (values - mean).square() + noise**2
+    return w, (-(w / prior).square().sum(1) / 2 - (w @ x.T - y).square().sum(1) / (2 * noise**2)).softmax(0)
