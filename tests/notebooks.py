@@ -63,13 +63,16 @@ def exercises(nb: nbformat.NotebookNode) -> list[Exercise]:
 def reads(nb: nbformat.NotebookNode) -> set[str]:
     """The files of results/ that a chapter reads, a * for what it computes: {"joint.json", "checkpoints/honest-*.pt"}.
 
-    It calls metalib.record, metalib.records or metalib.checkpoint, or a short name that it gave to one of them. A name
-    that is a variable says nothing here: it comes from metalib.records(pattern), which stands in the same chapter.
+    It calls metalib.record, metalib.records or metalib.checkpoint, or a short name that it gave to one of them, by
+    an assignment or an import. A name that is a variable says nothing here: it comes from metalib.records(pattern),
+    which stands in the same chapter.
     """
     trees, short, found = [parse(c.source) for c in code_cells(nb)], {}, set()
     for node in (n for tree in trees for n in ast.walk(tree)):
         if isinstance(node, ast.Assign) and ast.unparse(node.value) in RECORDED:
             short[ast.unparse(node.targets[0])] = ast.unparse(node.value)
+        elif isinstance(node, ast.ImportFrom) and node.module == "metalib":
+            short |= {name.asname or name.name: f"metalib.{name.name}" for name in node.names}
     for node in (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call) and n.args):
         form = RECORDED.get(short.get(name := ast.unparse(node.func), name))
         if form and isinstance(node.args[0], ast.Constant | ast.JoinedStr):
