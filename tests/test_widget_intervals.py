@@ -11,7 +11,7 @@ import torch
 from metalib import Score, seeded
 from metalib.figures.widgets import intervals
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
-from widget_page import beyond, text_sizes, two_of, without_problems
+from widget_page import fits_a_phone, two_of, without_problems
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,6 @@ def test_another_number_of_tasks_is_refused():
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-TEXT, BEYOND = text_sizes("intervals"), beyond("intervals", "table, button, input, label, p, svg")
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -259,14 +258,6 @@ def test_without_a_seed_every_visit_has_tests_of_its_own(browser, tmp_path):  # 
 def test_the_page_fits_a_phone_and_can_be_read(page, axe, letters):  # noqa: F811
     page.add_style_tag(content=letters)
     page.get_by_role("button", name="draw 50 tests").first.tap()
-    page.evaluate(SETTLED)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert min(page.evaluate(TEXT)) >= 11
-    for width in (768, 1024, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        page.evaluate(SETTLED)
-        assert page.evaluate(BEYOND) == [], f"cut at {width} px"
-    for figure in page.locator(".metalib-intervals").all():
-        assert all(c.bounding_box()["height"] >= 24 for c in figure.locator("input, button").all())
+    fits_a_phone(page, "intervals", "table, button, input, label, p, svg")
     page.evaluate(axe)
     assert page.evaluate("axe.run(document).then(found => found.violations.map(v => v.id))") == []

@@ -9,7 +9,7 @@ import torch
 
 from metalib.figures.widgets import surface
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
-from widget_page import beyond, text_sizes, two_of, without_problems
+from widget_page import fits_a_phone, two_of, without_problems
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)
 STEPS = range(surface.MOST_STEPS + 1)
@@ -87,7 +87,6 @@ def test_a_view_that_cannot_be_chosen_is_refused(wrong):
 
 # --- In a browser -------------------------------------------------------------------------------------------------
 
-TEXT, BEYOND = text_sizes("surface"), beyond("surface", "table, button, input, li, p, .plot")
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -370,15 +369,8 @@ def test_contours_lie_where_the_meta_loss_has_their_level(page, J):
 @pytest.mark.parametrize("letters", ["/* */", WIDER], ids=["as they are", "wider"])  # another machine's fonts
 def test_the_page_fits_a_phone_and_can_be_read(page, letters):
     page.add_style_tag(content=letters)
-    page.evaluate(SETTLED)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert min(page.evaluate(TEXT)) >= 11
-    for width in (768, 1024, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        page.evaluate(SETTLED)
-        assert page.evaluate(BEYOND) == [], f"cut at {width} px"
+    fits_a_phone(page, "surface", "table, button, input, li, p, .plot")
     for figure in page.locator(".metalib-surface").all():
-        assert all(c.bounding_box()["height"] >= 24 for c in figure.locator("input, button").all())
         handle = figure.locator(".handle").bounding_box()
         assert handle["width"] >= 44 and handle["height"] >= 44
         legend = figure.locator(".legend").inner_text()

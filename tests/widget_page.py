@@ -24,6 +24,19 @@ def beyond(name: str, parts: str) -> str:
     ).map(node => node.outerHTML.slice(0, 80))"""
 
 
+def fits_a_phone(page, name: str, parts: str) -> None:
+    """No sideways scroll at 390 px, text of 11 px at least, no part (see `beyond`) cut at any width, room to tap."""
+    page.evaluate(SETTLED)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert min(page.evaluate(text_sizes(name))) >= 11
+    for width in (768, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.evaluate(SETTLED)
+        assert page.evaluate(beyond(name, parts)) == [], f"cut at {width} px"
+    controls = page.locator(f".metalib-{name}").locator("input, button")
+    assert all(c.bounding_box()["height"] >= 24 for c in controls.all())
+
+
 def two_of(name: str, html: str, folder: Path, theme: str) -> str:
     """The address of a page, longer than the screen, with two of the figure: they must not disturb each other."""
     path = folder / "page.html"
