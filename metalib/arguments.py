@@ -1,7 +1,5 @@
 """Constructor arguments as they were given, and values as plain Python: what a file can keep and `==` can compare."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

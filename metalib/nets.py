@@ -4,8 +4,6 @@ Their names are lower case because they are used like functions: `MAML(conv4(out
 the arguments of their constructor (`Recorded`), which is how `metalib.save` stores a network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ vectors, rows of a table, token ids. "train", "val" and "test" are splits of *cl
 never seen in training.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Images as a person wants to see them: ink dark on white paper, photographs as they are, any number of channels."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

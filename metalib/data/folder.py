@@ -1,7 +1,5 @@
 """A reader's own folders of image files, read with care: what is doubtful is named and refused, never guessed."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import defaultdict

@@ -10,8 +10,6 @@ letters only, no two alike, 20 drawings a letter. Scripts are split, not letters
 The scripts with many letters in common (A, O, T), by descent or by their simple geometry, are all in train.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random

@@ -1,7 +1,5 @@
 """ClassImages: the bank whose examples are images, and what can be done with images alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

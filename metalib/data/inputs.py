@@ -1,7 +1,5 @@
 """What a reader brings: arrays and labels, checked, in the form that a bank keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Drawing a letter with Pillow, identically on every machine, and telling which two letters look alike."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

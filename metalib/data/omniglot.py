@@ -1,7 +1,5 @@
 """omniglot(): 1,623 handwritten characters of 50 alphabets, each drawn by 20 people (Lake et al. 2015)."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -4,8 +4,6 @@ The root is the folder named by METALIB_DATA, else a user cache folder. It may b
 written then goes to the user cache folder, and if nothing is writable, results are kept in memory only.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

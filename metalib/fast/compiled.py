@@ -1,7 +1,5 @@
 """The whole meta-step as one compiled function."""
 
-from __future__ import annotations
-
 import functools
 import types
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """vmap where it can go, one after another where it cannot."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import random

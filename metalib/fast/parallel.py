@@ -1,7 +1,5 @@
 """Tasks side by side on a CPU: one thread takes one task after another."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator

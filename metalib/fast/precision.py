@@ -1,7 +1,5 @@
 """How precisely the products of a meta-step are computed."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 

@@ -4,8 +4,6 @@ Modules are made anew, which is cheap; parameters, buffers and everything else a
 hold other tensors in the places of some parameters: so a network is called with a task's weights.
 """
 
-from __future__ import annotations
-
 import functools
 import types
 import weakref

@@ -1,7 +1,5 @@
 """Figures the chapters share. A function draws on an Axes (or makes one) and returns it; titles are the caller's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

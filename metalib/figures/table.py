@@ -1,7 +1,5 @@
 """A table of results: HTML on a page, aligned text elsewhere."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from typing import Any

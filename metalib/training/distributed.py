@@ -14,8 +14,6 @@ what one process computes, up to the order of a sum:
 and a meta-gradient never takes that way (its parameters are used functionally).
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

@@ -1,7 +1,5 @@
 """Which run is this? Everything that decides one, written down by name, so that two runs can be told apart."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

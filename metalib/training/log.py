@@ -3,8 +3,6 @@
     meta_train(learner, tasks, TrainConfig(log_dir="runs/maml"))        # then: tensorboard --logdir runs
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The training state in a file: written, recognised as this run's, and put back."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict
 from pathlib import Path

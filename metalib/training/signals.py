@@ -1,7 +1,5 @@
 """Ctrl-C, a polite kill and a closed terminal, made to wait for a safe point."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Meta-training: draw tasks, take the mean meta-gradient, step the slow weights; nothing finished is ever lost."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

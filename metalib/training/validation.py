@@ -1,7 +1,5 @@
 """Which weights are the best so far: validation tasks, scored now and then while a run goes on."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from warnings import warn

@@ -1,7 +1,5 @@
 """Chapter 5's figure: inner steps in a valley, and a rate to drag until they no longer arrive."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Your own alphabet: draw five signs, draw one again, and a ProtoNet that runs in the page says which."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

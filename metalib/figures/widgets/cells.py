@@ -1,7 +1,5 @@
 """Chapter 7's figure: drag a support point, and the cells of the nearest mean move."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

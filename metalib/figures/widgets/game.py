@@ -1,7 +1,5 @@
 """The few-shot game: N labelled drawings, one new drawing, and twenty rounds against the machines."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Mapping, Sequence

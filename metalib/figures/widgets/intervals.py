@@ -1,7 +1,5 @@
 """Chapter 3's figure: fifty tests at a press, each with its interval, and how many of the intervals miss the truth."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor

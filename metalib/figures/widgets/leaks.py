@@ -1,7 +1,5 @@
 """Chapter 2's figure: one learner, one small world, and the leaks of an exam as switches."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Chapter 1's figure: five points of a sine wave, three networks that adapt to them, and one to meta-train."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -1,7 +1,5 @@
 """Chapter 4's figure: the meta-loss of a two-parameter MAML, with three arrows that claim to be its gradient."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn

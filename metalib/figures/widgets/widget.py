@@ -1,7 +1,5 @@
 """Figures that run in the page: plain JavaScript in the output, a picture where there is none."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
