@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metalib.data import ClassImages, import_torchvision
-from metalib.data.colour import in_colour
+from metalib.data.colour import class_rows, in_colour
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
 from metalib.training.history import History
@@ -36,13 +36,11 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None
     `ink` says whether bright is ink, to be shown dark, or light, to be shown as it is (photographs); None finds out,
     see `metalib.data.colour.in_colour`.
     """
-    (sx, sy, way), (qx, qy, _) = episodes.task(t)
-    if sx.ndim != 4:
-        raise ValueError(f"an example has shape {tuple(sx.shape[1:])}; plot.episode shows images (C, H, W)")
-    colours = in_colour(torch.cat([sx, qx]), ink=ink)  # one decision for the whole task
-    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
-    rows = [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
-    shot, shown = len(rows[0][0]), max(len(q) for _, q in rows)
+    if episodes.support.x.ndim != 5:
+        raise ValueError(f"an example has shape {tuple(episodes.support.x.shape[2:])}; plot.episode shows images "
+                         "(C, H, W)")
+    rows = class_rows(episodes.task(t), queries, ink=ink)
+    shot, shown, way = len(rows[0][0]), max(len(q) for _, q in rows), len(rows)
     side = min(0.75, 4.4 / (shot + shown))  # inches
     figure, axes = plt.subplots(way, shot + shown, figsize=(side * (shot + shown), 1.07 * side * way), squeeze=False)
     for n, (support, query) in enumerate(rows):
