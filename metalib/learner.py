@@ -1,10 +1,8 @@
 """The protocol every family follows, and the one place where tasks are mapped over."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +55,7 @@ class Learner(Recorded, nn.Module):
                             "nn.CrossEntropyLoss() with its brackets, or None")
         self.loss = loss
 
-    def train(self, mode: bool = True) -> Learner:
+    def train(self, mode: bool = True) -> Self:
         """Switch dropout and the like on or off, as for any module; `eval()` is train(False).
 
         Layers with running statistics keep their mode, because theirs says something else: frozen or not. Freeze them

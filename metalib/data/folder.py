@@ -112,7 +112,8 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
     if named and others:
         raise ValueError(f"{path} holds {', '.join(named)}, which look like splits of the classes, beside "
                          f"{', '.join(others[:3])}: {fix}")
-    if direct := [name for name in named or others if (name,) in parts and (named or _all_splits(others))]:
+    all_alike = all(name.lower() in SPLITS for name in others)
+    if direct := [name for name in named or others if (name,) in parts and (named or all_alike)]:
         raise ValueError(f"{path} holds images directly in {', '.join(direct)}: put each image in the folder of its "
                          "class, e.g. train/class/image.png")
     if len(set(named.values())) < len(named):
@@ -126,10 +127,6 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
             raise ValueError(f"{path.joinpath(*p)} looks like a split of the classes, which belongs to the top, "
                              f"path/train/class/image.png: {fix}")
     return {split: path / name for name, split in named.items()} or {"": path}
-
-
-def _all_splits(names: list[str]) -> bool:
-    return all(name.lower() in SPLITS for name in names)
 
 
 def _read(path: Path, size: int | None, grayscale: bool, invert: bool) -> np.ndarray:  # uint8 (H, W) or (3, H, W)

@@ -49,8 +49,7 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         yield from (f(first if alone else _for_one(first), item) for item in items)
 
 
-def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item],
-                  threads: int) -> list[Result]:
+def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item], threads: int) -> list[Result]:
     autocast = inherited_autocast()
 
     def work(item: Item) -> Result:

@@ -36,9 +36,8 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None
     `ink` says whether bright is ink, to be shown dark, or light, to be shown as it is (photographs); None finds out,
     see `metalib.data.colour.in_colour`.
     """
-    if episodes.support.x.ndim != 5:
-        raise ValueError(f"an example has shape {tuple(episodes.support.x.shape[2:])}; plot.episode shows images "
-                         "(C, H, W)")
+    if len(shape := tuple(episodes.support.x.shape[2:])) != 3:
+        raise ValueError(f"an example has shape {shape}; plot.episode shows images (C, H, W)")
     rows = class_rows(episodes.task(t), queries, ink=ink)
     shot, shown, way = len(rows[0][0]), max(len(q) for _, q in rows), len(rows)
     side = min(0.75, 4.4 / (shot + shown))  # inches
@@ -87,9 +86,8 @@ def accuracy_by_step(scores: Sequence[Score], *, label: str | None = None, axis:
     scale = 100 if scores[0].metric == "accuracy" else 1
     axis.errorbar(steps, [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
                   marker="o", capsize=3, label=label)
-    axis.set_xlabel("inner steps J")
-    axis.set_ylabel("query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
-    axis.set_xticks(steps)
+    axis.set(xlabel="inner steps J", xticks=steps,
+             ylabel="query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
     return axis
 
 
@@ -100,6 +98,5 @@ def losses(history: History, *, window: int = 50, label: str | None = None, axis
     window = max(1, min(window, len(values)))
     smooth = values.unfold(0, window, 1).mean(1)
     axis.plot(range(window, len(values) + 1), smooth, label=label)
-    axis.set_xlabel("meta-iteration")
-    axis.set_ylabel(f"meta-loss (mean of {window})")
+    axis.set(xlabel="meta-iteration", ylabel=f"meta-loss (mean of {window})")
     return axis
