@@ -84,11 +84,9 @@ def cached(name: str, make: Callable[[], Arrays], valid: Callable[[Arrays], bool
                 problem = f"cannot be read ({type(error).__name__})"
             warnings.warn(f"the cache file {path} {problem}; making it again", stacklevel=3)
     arrays = make()
-    for path in paths:
-        if _save(path, arrays):
-            return arrays
-    warnings.warn(f"cannot write {' or '.join(str(p.parent) for p in paths)}: {name} is kept in memory only, and made "
-                  "again in every process; set METALIB_DATA to a writable folder to keep it", stacklevel=3)
+    if not any(_save(path, arrays) for path in paths):
+        warnings.warn(f"cannot write {' or '.join(str(p.parent) for p in paths)}: {name} is kept in memory only, and "
+                      "made again in every process; set METALIB_DATA to a writable folder to keep it", stacklevel=3)
     return arrays
 
 
