@@ -123,6 +123,12 @@ def check_network(net: Any) -> None:
         raise TypeError(f"a learner is made of a network, an nn.Module such as conv4(out_dim=5), not of {net!r:.60}")
 
 
+def check_choice(value: Any, what: str, *choices: str) -> None:
+    """Raise a ValueError unless the value is one of these, two or more."""
+    if value not in choices:
+        raise ValueError(f"{what}={value!r}: expected {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+
+
 def check_number(value: Any, what: str, *, whole: bool = False) -> None:
     """Raise a ValueError unless the value is a finite number, at least 0 (Python's, NumPy's or a tensor of one)."""
     try:

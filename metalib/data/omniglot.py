@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from metalib.arguments import check_choice
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
 from metalib.data.root import cached, fetch
@@ -42,8 +43,7 @@ def omniglot(split: str = "vinyals", rotations: bool | str = False) -> ClassImag
     (MD5 verified). Raises FileNotFoundError (no file and no network), or ValueError (a damaged file, or an
     unknown option), naming the fix.
     """
-    if split not in ("vinyals", "background"):
-        raise ValueError(f"split={split!r}; expected 'vinyals' or 'background'")
+    check_choice(split, "split", "vinyals", "background")
     if rotations not in (False, True, "train", "all"):
         raise ValueError(f"rotations={rotations!r}; expected False, True (the same as 'train') or 'all'")
     zips = {name: fetch(f"omniglot/{name}.zip", f"{URL}{name}.zip", md5) for name, md5 in MD5.items()}
