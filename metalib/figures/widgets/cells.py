@@ -5,7 +5,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from metalib.episode import Data, Episode
@@ -121,22 +120,18 @@ def _png(labels: Tensor, query: Data, sides: Any, pictures: dict[str, Tensor]) -
     height = 0.3 + len(pictures) * (0.3 + 3.4 * (y1 - y0) / (x1 - x0))  # inches
     figure, axes = plt.subplots(len(pictures), 1, figsize=(3.6, height), facecolor="white", layout="constrained",
                                 squeeze=False)
+    grid = torch.meshgrid(*(torch.linspace(*side, 300, dtype=torch.float64) for side in sides), indexing="xy")
     for axis, (title, points) in zip(axes[:, 0], pictures.items(), strict=True):
-        _cells(axis, points, labels, sides)
+        means = class_means(points, labels, 3)
+        cell = torch.cdist(torch.stack(grid, -1).flatten(0, 1), means).argmin(1).reshape(300, 300)
+        axis.contourf(*grid, cell, levels=[-0.5, 0.5, 1.5, 2.5], colors=COLOURS[:3], alpha=0.2, antialiased=False)
+        axis.contour(*grid, cell, levels=[0.5, 1.5], colors="black", linewidths=0.8, antialiased=False)
+        for n, shape in enumerate("os^"):
+            axis.plot(*points[labels == n].T, shape, color=COLOURS[n], markersize=6)
+            axis.plot(*means[n], shape, color=COLOURS[n], markersize=13, markeredgecolor="black", markeredgewidth=1.5)
         for (a, b), n in zip(query.x.tolist(), query.y.tolist(), strict=True):
             axis.plot(a, b, "os^"[n], color=COLOURS[n], markersize=3)
         axis.set(xlim=(x0, x1), ylim=(y0, y1), xticks=[], yticks=[], aspect="equal")
         axis.set_title(title, fontsize=10)
     axes[-1, 0].set_xlabel("large marks: the means of the classes", fontsize=10)
     return picture(figure, 110)
-
-
-def _cells(axis: Axes, points: Tensor, labels: Tensor, sides: Any) -> None:
-    means = class_means(points, labels, 3)
-    a, b = torch.meshgrid(*(torch.linspace(*side, 300, dtype=torch.float64) for side in sides), indexing="xy")
-    cell = torch.cdist(torch.stack([a, b], -1).flatten(0, 1), means).argmin(1).reshape(a.shape)
-    axis.contourf(a, b, cell, levels=[-0.5, 0.5, 1.5, 2.5], colors=COLOURS[:3], alpha=0.2, antialiased=False)
-    axis.contour(a, b, cell, levels=[0.5, 1.5], colors="black", linewidths=0.8, antialiased=False)
-    for n, shape in enumerate("os^"):
-        axis.plot(*points[labels == n].T, shape, color=COLOURS[n], markersize=6)
-        axis.plot(*means[n], shape, color=COLOURS[n], markersize=13, markeredgecolor="black", markeredgewidth=1.5)
