@@ -1,7 +1,5 @@
 """Constructor arguments as they were given, and values as plain Python: what a file can keep and `==` can compare."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math
@@ -123,6 +121,12 @@ def check_network(net: Any) -> None:
     """Raise a TypeError unless it is a network that has been built."""
     if not isinstance(net, nn.Module):
         raise TypeError(f"a learner is made of a network, an nn.Module such as conv4(out_dim=5), not of {net!r:.60}")
+
+
+def check_choice(value: Any, what: str, *choices: str) -> None:
+    """Raise a ValueError unless the value is one of these, two or more."""
+    if value not in choices:
+        raise ValueError(f"{what}={value!r}: expected {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
 
 
 def check_number(value: Any, what: str, *, whole: bool = False) -> None:

@@ -1,7 +1,5 @@
 """Predictions that say how sure they are."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

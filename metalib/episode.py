@@ -1,9 +1,7 @@
 """What a learner sees: a support set to adapt on and a query set to be judged on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -35,15 +33,15 @@ class Episode(NamedTuple):
     support: Data
     query: Data
 
-    def task(self, t: int) -> Episode:
+    def task(self, t: int) -> Self:
         """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
         return each(lambda tensor: _channels_last(tensor[t]), self)
 
-    def to(self, *args: torch.device | torch.dtype | str) -> Episode:
+    def to(self, *args: torch.device | torch.dtype | str) -> Self:
         """Move to a device, or cast the floating-point tensors to a dtype; integer labels keep theirs."""
         return each(lambda tensor: _to(tensor, *args), self)
 
-    def split(self, size: int) -> list[Episode]:
+    def split(self, size: int) -> list[Self]:
         """Meta-batches of at most `size` tasks each."""
         return [rows(self, slice(i, i + size)) for i in range(0, self.tasks, size)]
 

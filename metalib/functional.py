@@ -1,7 +1,5 @@
 """Pure functions on tensors and dicts of tensors: nothing here knows what a learner is."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from numbers import Integral

@@ -1,7 +1,5 @@
 """Randomness is data: numbers that a key decides, pure functions that vmap, a loop and a resumed run agree on."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,10 +1,8 @@
 """The protocol every family follows, and the one place where tasks are mapped over."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +55,7 @@ class Learner(Recorded, nn.Module):
                             "nn.CrossEntropyLoss() with its brackets, or None")
         self.loss = loss
 
-    def train(self, mode: bool = True) -> Learner:
+    def train(self, mode: bool = True) -> Self:
         """Switch dropout and the like on or off, as for any module; `eval()` is train(False).
 
         Layers with running statistics keep their mode, because theirs says something else: frozen or not. Freeze them
@@ -186,23 +184,19 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
     with private(learner) as mine, read_only(mine):
-        return _mean_gradient(mine, theta, episodes, chunk)
-
-
-def _mean_gradient(learner: Learner, theta: Params, episodes: Episode, chunk: int | None) -> tuple[Params, Tensor]:
-    if not learner.shares_weights or type(learner).task_gradient is not Learner.task_gradient:
-        per_task = vmap(learner.task_gradient, in_dims=(None, task_axis(episodes)), chunk_size=chunk)
-        with torch.no_grad():  # nobody differentiates the meta-gradient
-            grads, losses = per_task(theta, episodes)  # every entry with a leading T
-        return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
-    leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
-    grads = {k: torch.zeros_like(p) for k, p in theta.items()}
-    for part in episodes.split(chunk or episodes.tasks):
-        losses = vmap(lambda episode: scalar(call(learner, leaves, episode)), in_dims=(task_axis(part),))(part)
-        loss = losses.sum() / episodes.tasks
-        more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()
-    return grads, total
+        if not mine.shares_weights or type(mine).task_gradient is not Learner.task_gradient:
+            per_task = vmap(mine.task_gradient, in_dims=(None, task_axis(episodes)), chunk_size=chunk)
+            with torch.no_grad():  # nobody differentiates the meta-gradient
+                grads, losses = per_task(theta, episodes)  # every entry with a leading T
+            return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
+        leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
+        grads = {k: torch.zeros_like(p) for k, p in theta.items()}
+        for part in episodes.split(chunk or episodes.tasks):
+            losses = vmap(lambda episode: scalar(call(mine, leaves, episode)), in_dims=(task_axis(part),))(part)
+            loss = losses.sum() / episodes.tasks
+            more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+            grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()
+        return grads, total
 
 
 def choose_map(learner: nn.Module, map: str) -> str:

@@ -4,15 +4,13 @@ Their names are lower case because they are used like functions: `MAML(conv4(out
 the arguments of their constructor (`Recorded`), which is how `metalib.save` stores a network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import Recorded, check_network, check_number
+from metalib.arguments import Recorded, check_choice, check_network, check_number
 from metalib.fast.block import NORMS, ConvBlock
 
 
@@ -28,8 +26,7 @@ class mlp(Recorded, nn.Module):  # noqa: N801
 
     def __init__(self, in_dim: int, hidden: Sequence[int], out_dim: int, *, activation: str = "relu") -> None:
         super().__init__()
-        if activation not in ("relu", "tanh"):
-            raise ValueError(f"activation={activation!r}: expected 'relu' or 'tanh'")
+        check_choice(activation, "activation", "relu", "tanh")
         if not isinstance(hidden, Sequence) or isinstance(hidden, str):
             raise TypeError(f"hidden={hidden!r}: expected the widths of the hidden layers, for example (40, 40)")
         self.in_dim, self.hidden, self.out_dim, self.activation = in_dim, list(hidden), out_dim, activation

@@ -1,8 +1,6 @@
 """Progress: a bar in a terminal and a live notebook, a line now and then in a log, silence in what is stored."""
 
-from __future__ import annotations
-
-import importlib.util
+import contextlib
 import io
 import os
 import sys
@@ -15,7 +13,7 @@ from tqdm.std import tqdm
 EVERY = 60  # seconds between two lines of a log
 
 
-class LogLines:
+class LogLines(contextlib.AbstractContextManager):
     """The part of tqdm's interface that metalib uses, as plain lines on stderr: about one a minute, none before.
 
     meta-train: 1200/6000, loss 1.234, 61 s
@@ -40,20 +38,15 @@ class LogLines:
         """What to say beside the count; `refresh` is tqdm's, and a line comes when it is time."""
         self.postfix = s
 
-    def close(self) -> None:
-        """Nothing is left open."""
-
-    def __enter__(self) -> LogLines:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        self.close()
+        """Nothing is left open."""
 
 
 class Line(tqdm):
-    """A bar as one line of HTML, for a live notebook without ipywidgets: when it is done, nothing of it is left.
+    """A bar as one line of HTML, for a live notebook: when it is done, nothing of it is left.
 
     On stderr, where tqdm writes, a notebook keeps the blanks that a bar was wiped with: a red stripe in the page.
+    (tqdm's own bar for notebooks needs ipywidgets.)
     """
 
     handle = None
@@ -93,9 +86,5 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm | LogLines:
     quiet = _quiet()
     if not quiet and not notebook and not sys.stderr.isatty():
         return LogLines(total, what, initial)
-    bar, file = tqdm, None  # text; in a live notebook a widget, where ipywidgets is installed (tqdm.auto warns without)
-    if notebook and not quiet and importlib.util.find_spec("ipywidgets"):
-        from tqdm.notebook import tqdm as bar
-    elif notebook and not quiet:
-        bar, file = Line, io.StringIO()  # which takes what tqdm writes besides
+    bar, file = (Line, io.StringIO()) if notebook and not quiet else (tqdm, None)  # the file takes what else it writes
     return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2, file=file)

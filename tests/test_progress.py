@@ -83,7 +83,6 @@ def test_a_live_notebook_s_line_is_empty_in_the_end_and_nothing_is_on_stderr(mon
     handle = type("Handle", (), {"update": lambda self, line: shown.append(line.data)})()
     monkeypatch.setattr(IPython, "get_ipython", lambda: type("Shell", (), {"kernel": True})())
     monkeypatch.setattr(IPython.display, "display", lambda line, display_id: shown.append(line.data) or handle)
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # without ipywidgets
     monkeypatch.delenv("METALIB_QUIET", raising=False)
     with progress(3, "a < b") as bar:
         bar.delay = 0  # tqdm waits two seconds before it shows anything

@@ -5,8 +5,6 @@ vectors, rows of a table, token ids. "train", "val" and "test" are splits of *cl
 never seen in training.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,15 +46,8 @@ class ClassData:
     _what: ClassVar[str] = "examples"
 
     @classmethod
-    def from_arrays(
-        cls,
-        x: Any,
-        labels: Any,
-        *,
-        names: Sequence[str] | None = None,
-        groups: Sequence[str] | None = None,
-        splits: Mapping[str, Iterable[int]] | None = None,
-    ) -> Self:
+    def from_arrays(cls, x: Any, labels: Any, *, names: Sequence[str] | None = None,
+                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None) -> Self:
         """A bank from any array of examples and one label an example.
 
         x: (M, ...), numbers: feature vectors, rows of a table, token ids (which stay integers). labels: (M,)
@@ -74,15 +65,10 @@ class ClassData:
             raise ValueError(f"the labels are strings, {values[:3]} ..., and become the names: leave names= out")
         order, counts = torch.argsort(labels, stable=True), torch.bincount(labels)
         n = len(counts)
-        bank = cls(
-            x=x[order],
-            labels=labels[order],
-            starts=counts.cumsum(0) - counts,
-            counts=counts,
-            names=_per_class(names if names is not None else values, n, "names"),
-            groups=_per_class(groups if groups is not None else [""] * n, n, "groups"),
-            base=torch.arange(n, device=labels.device),
-        )
+        bank = cls(x=x[order], labels=labels[order], starts=counts.cumsum(0) - counts, counts=counts,
+                   names=_per_class(names if names is not None else values, n, "names"),
+                   groups=_per_class(groups if groups is not None else [""] * n, n, "groups"),
+                   base=torch.arange(n, device=labels.device))
         return bank if splits is None else bank._with_splits(splits)
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
@@ -99,10 +85,8 @@ class ClassData:
     def split(self, name: str) -> Self:
         """The classes of one split: "train", "val" or "test". Raises ValueError if there is no such split."""
         if self.splits is None:
-            raise ValueError(
-                f"no split {name!r}: this bank has no splits (it is one split already, or none was made). "
-                "Make them with .split_classes(seed=0), or from_arrays(..., splits={'train': [...]})"
-            )
+            raise ValueError(f"no split {name!r}: this bank has no splits (it is one split already, or none was made). "
+                             "Make them with .split_classes(seed=0), or from_arrays(..., splits={'train': [...]})")
         if name not in self.splits:
             raise ValueError(f"no split named {name!r}; this bank has {', '.join(map(repr, self.splits))}")
         return replace(self.subset(self.splits[name]), splits=None)
@@ -119,15 +103,12 @@ class ClassData:
         by_name = sorted(set(base), key=lambda b: self.names[base.index(b)])
         order = [by_name[i] for i in torch.randperm(len(by_name), generator=seeded(seed))]
         cuts = [round(len(order) * f) for f in (0, fractions[0], fractions[0] + fractions[1], 1)]
-        parts = [set(order[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
-        for name, part, fraction in zip(SPLIT_NAMES, parts, fractions, strict=True):
+        parts = {name: set(order[a:b]) for name, a, b in zip(SPLIT_NAMES, cuts, cuts[1:], strict=False)}
+        for (name, part), fraction in zip(parts.items(), fractions, strict=True):
             if fraction > 0 and not part:
-                raise ValueError(
-                    f"{len(order)} classes are too few for fractions={fractions}: {name} would be empty; "
-                    "add classes or change fractions="
-                )
-        named = zip(SPLIT_NAMES, parts, strict=True)
-        return self._with_splits({name: [i for i, b in enumerate(base) if b in part] for name, part in named})
+                raise ValueError(f"{len(order)} classes are too few for fractions={fractions}: {name} would be empty; "
+                                 "add classes or change fractions=")
+        return self._with_splits({name: [i for i, b in enumerate(base) if b in part] for name, part in parts.items()})
 
     def subset(self, classes: Iterable[int]) -> Self:
         """Only these classes, renumbered in the given order; splits are kept for the classes that remain."""
@@ -142,17 +123,10 @@ class ClassData:
         labels = torch.repeat_interleave(torch.arange(len(classes), device=pick.device), counts)  # (M',)
         rows = torch.arange(len(labels), device=pick.device) + (self.starts[pick] - starts)[labels]  # (M',)
         new = {old: i for i, old in enumerate(classes)}
-        return replace(
-            self,
-            x=self.x[rows],
-            labels=labels,
-            starts=starts,
-            counts=counts,
-            names=tuple(self.names[c] for c in classes),
-            groups=tuple(self.groups[c] for c in classes),
-            base=torch.unique(self.base[pick], return_inverse=True)[1],
-            splits=self._map_splits(lambda cs: [new[c] for c in cs if c in new]),
-        )
+        return replace(self, x=self.x[rows], labels=labels, starts=starts, counts=counts,
+                       names=tuple(self.names[c] for c in classes), groups=tuple(self.groups[c] for c in classes),
+                       base=torch.unique(self.base[pick], return_inverse=True)[1],
+                       splits=self._map_splits(lambda cs: [new[c] for c in cs if c in new]))
 
     def to(self, device: str | torch.device) -> Self:
         """The same bank with its tensors on `device`."""
@@ -207,10 +181,8 @@ class ClassData:
                 if not 0 <= c < len(self):
                     raise ValueError(f"split {name!r} has class {c}; this bank has classes 0 to {len(self) - 1}")
                 if int(self.base[c]) in seen:
-                    raise ValueError(
-                        f"class {c} ({self.names[c]}) is in splits {seen[int(self.base[c])]!r} and {name!r}: "
-                        "keep each class, with its rotations, in one split"
-                    )
+                    raise ValueError(f"class {c} ({self.names[c]}) is in splits {seen[int(self.base[c])]!r} and "
+                                     f"{name!r}: keep each class, with its rotations, in one split")
             seen.update({int(self.base[c]): name for c in classes})
         return replace(self, splits=splits)
 

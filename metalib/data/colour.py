@@ -1,8 +1,18 @@
 """Images as a person wants to see them: ink dark on white paper, photographs as they are, any number of channels."""
 
-from __future__ import annotations
-
+import torch
 from torch import Tensor
+
+from metalib.episode import Episode
+
+
+def class_rows(task: Episode, queries: int, *, ink: bool | None = None) -> list[tuple[Tensor, Tensor]]:
+    """(support, at most so many queries) of each class of one task of images, as `in_colour` has them: one decision
+    for the whole task."""
+    (sx, sy, way), (qx, qy, _) = task
+    colours = in_colour(torch.cat([sx, qx]), ink=ink)
+    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
+    return [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
 
 
 def in_colour(x: Tensor, *, ink: bool | None = None) -> Tensor:

@@ -1,7 +1,5 @@
 """A reader's own folders of image files, read with care: what is doubtful is named and refused, never guessed."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import defaultdict
@@ -59,12 +57,10 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
         for folder in (f for f in found if f.is_relative_to(root)):
             name = folder.relative_to(root)
             if name in classes:
-                other = classes[name][1]
-                raise ValueError(
-                    f"class {str(name)!r} stands in {other.relative_to(path)} and in {folder.relative_to(path)}: "
-                    "splits are of classes here, and no class may be in two. Read one of them, "
-                    f"from_folder({str(root)!r}), and use .split_classes(seed=0), or move each class into one split"
-                )
+                raise ValueError(f"class {str(name)!r} stands in {classes[name][1].relative_to(path)} and in "
+                                 f"{folder.relative_to(path)}: splits are of classes here, and no class may be in two. "
+                                 f"Read one of them, from_folder({str(root)!r}), and use .split_classes(seed=0), or "
+                                 "move each class into one split")
             classes[name] = split, folder
     names = sorted(classes)
     files = [(n, file) for n, name in enumerate(names) for file in found[classes[name][1]]]
@@ -72,18 +68,12 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
     for _, file in files:
         images.append(image := _read(file, size, grayscale, invert))
         if image.shape != images[0].shape:
-            h, w = image.shape[-2:]
-            raise ValueError(
-                f"{file} is {w} x {h}, but {files[0][1].name} is {images[0].shape[-1]} x {images[0].shape[-2]}: "
-                "give size=, e.g. size=28, to resize every image"
-            )
-    return Folder(
-        images=np.stack(images),
-        labels=np.array([n for n, _ in files]),
-        names=[_text(name) for name in names],
-        groups=["" if name.parent == Path(".") else _text(name.parent) for name in names],
-        splits={s: [n for n, name in enumerate(names) if classes[name][0] == s] for s in roots if s} or None,
-    )
+            (h, w), (first_h, first_w) = image.shape[-2:], images[0].shape[-2:]
+            raise ValueError(f"{file} is {w} x {h}, but {files[0][1].name} is {first_w} x {first_h}: give size=, e.g. "
+                             "size=28, to resize every image")
+    return Folder(np.stack(images), np.array([n for n, _ in files]), [_text(name) for name in names],
+                  ["" if name.parent == Path(".") else _text(name.parent) for name in names],
+                  {s: [n for n, name in enumerate(names) if classes[name][0] == s] for s in roots if s} or None)
 
 
 def _walk(folder: Path, seen: dict[str, Path], top: bool = False) -> dict[Path, list[Path]]:
@@ -122,7 +112,8 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
     if named and others:
         raise ValueError(f"{path} holds {', '.join(named)}, which look like splits of the classes, beside "
                          f"{', '.join(others[:3])}: {fix}")
-    if direct := [name for name in named or others if (name,) in parts and (named or _all_splits(others))]:
+    all_alike = all(name.lower() in SPLITS for name in others)
+    if direct := [name for name in named or others if (name,) in parts and (named or all_alike)]:
         raise ValueError(f"{path} holds images directly in {', '.join(direct)}: put each image in the folder of its "
                          "class, e.g. train/class/image.png")
     if len(set(named.values())) < len(named):
@@ -136,10 +127,6 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
             raise ValueError(f"{path.joinpath(*p)} looks like a split of the classes, which belongs to the top, "
                              f"path/train/class/image.png: {fix}")
     return {split: path / name for name, split in named.items()} or {"": path}
-
-
-def _all_splits(names: list[str]) -> bool:
-    return all(name.lower() in SPLITS for name in names)
 
 
 def _read(path: Path, size: int | None, grayscale: bool, invert: bool) -> np.ndarray:  # uint8 (H, W) or (3, H, W)

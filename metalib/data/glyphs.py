@@ -10,8 +10,6 @@ letters only, no two alike, 20 drawings a letter. Scripts are split, not letters
 The scripts with many letters in common (A, O, T), by descent or by their simple geometry, are all in train.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random
@@ -25,6 +23,7 @@ from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
 from metalib.data import lettering
+from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
 from metalib.data.lettering import ink, overlap, place, resemblance
 from metalib.data.root import cached
@@ -34,17 +33,8 @@ from metalib.data.root import cached
 SCRIPTS = {
     "test": {"GEORGIAN": "Georgian", "HEBREW": "Hebrew", "LAO": "Lao", "NKO": "N'Ko"},
     "val": {"ARABIC": "Arabic", "OGHAM": "Ogham"},
-    "train": {
-        "LATIN": "Latin",
-        "GREEK": "Greek",
-        "CYRILLIC": "Cyrillic",
-        "COPTIC": "Coptic",
-        "OLD": "Old Italic",
-        "LISU": "Lisu",
-        "ARMENIAN": "Armenian",
-        "CANADIAN": "Canadian Aboriginal",
-        "TIFINAGH": "Tifinagh",
-    },
+    "train": {"LATIN": "Latin", "GREEK": "Greek", "CYRILLIC": "Cyrillic", "COPTIC": "Coptic", "OLD": "Old Italic",
+              "LISU": "Lisu", "ARMENIAN": "Armenian", "CANADIAN": "Canadian Aboriginal", "TIFINAGH": "Tifinagh"},
 }
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
@@ -82,13 +72,9 @@ def glyphs(seed: int = 0) -> ClassImages:
     arrays = cached(f"glyphs-seed{seed}-{sha}", lambda: _draw_all(fonts, seed), _valid)
     images, scripts, splits = arrays["images"], arrays["scripts"].tolist(), arrays["splits"].tolist()
     n = len(images)
-    return ClassImages.from_arrays(
-        images.reshape(n * DRAWINGS, SIZE, SIZE),
-        np.repeat(np.arange(n), DRAWINGS),
-        names=arrays["names"].tolist(),
-        groups=scripts,
-        splits={s: [i for i in range(n) if splits[i] == s] for s in ("train", "val", "test")},
-    )
+    return ClassImages.from_arrays(images.reshape(n * DRAWINGS, SIZE, SIZE), np.repeat(np.arange(n), DRAWINGS),
+                                   names=arrays["names"].tolist(), groups=scripts,
+                                   splits={s: [i for i in range(n) if splits[i] == s] for s in SPLIT_NAMES})
 
 
 def _valid(arrays: dict[str, np.ndarray]) -> bool:
@@ -99,12 +85,9 @@ def _valid(arrays: dict[str, np.ndarray]) -> bool:
 def _font_files() -> dict[str, Path]:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = {name: folder / f"{name}.ttf" for name in FONTS}
-    missing = [name for name, path in files.items() if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"matplotlib's fonts {', '.join(missing)} are not in {folder}: "
-            "reinstall it with `pip install --force-reinstall matplotlib`"
-        )
+    if missing := [name for name, path in files.items() if not path.is_file()]:
+        raise FileNotFoundError(f"matplotlib's fonts {', '.join(missing)} are not in {folder}: reinstall it with `pip "
+                                "install --force-reinstall matplotlib`")
     return files
 
 
@@ -115,12 +98,9 @@ def _draw_all(files: dict[str, Path], seed: int) -> dict[str, np.ndarray]:
     letters = _letters(covered["DejaVuSans"])  # the one font that has all the scripts
     letters = _distinct(letters, {n: fonts[n] for n in REFERENCES}, covered)
     styles = [[fonts[n] for n in FONTS if ord(x.character) in covered[n]] for x in letters]
-    return {
-        "images": np.stack([_drawings(x, fs, seed) for x, fs in zip(letters, styles, strict=True)]),
-        "names": np.array([x.name for x in letters]),
-        "scripts": np.array([x.script for x in letters]),
-        "splits": np.array([x.split for x in letters]),
-    }
+    return {"images": np.stack([_drawings(x, fs, seed) for x, fs in zip(letters, styles, strict=True)]),
+            "names": np.array([x.name for x in letters]), "scripts": np.array([x.script for x in letters]),
+            "splits": np.array([x.split for x in letters])}
 
 
 def _codes(path: Path) -> set[int]:
@@ -142,9 +122,8 @@ def _letters(codes: set[int]) -> list[Letter]:
     return found
 
 
-def _distinct(
-    letters: list[Letter], fonts: dict[str, ImageFont.FreeTypeFont], covered: dict[str, set[int]]
-) -> list[Letter]:
+def _distinct(letters: list[Letter], fonts: dict[str, ImageFont.FreeTypeFont],
+              covered: dict[str, set[int]]) -> list[Letter]:
     """The letters that look like none before them: a loose comparison within a split, a strict one across."""
     for measure in (_overlapping, _resembling):
         alike = np.zeros((len(letters), len(letters)), dtype=bool)

@@ -1,7 +1,5 @@
 """ClassImages: the bank whose examples are images, and what can be done with images alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +23,8 @@ class ClassImages(ClassData):
     _what: ClassVar[str] = "images"
 
     @classmethod
-    def from_arrays(
-        cls,
-        images: Any,
-        labels: Any,
-        *,
-        names: Sequence[str] | None = None,
-        groups: Sequence[str] | None = None,
-        splits: Mapping[str, Iterable[int]] | None = None,
-    ) -> Self:
+    def from_arrays(cls, images: Any, labels: Any, *, names: Sequence[str] | None = None,
+                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None) -> Self:
         """A bank from an array of images and one label an image.
 
         images: (M, H, W) or channels-first (M, C, H, W); uint8, float in [0, 1], or bool (True is ink, 255). labels:
@@ -44,9 +35,8 @@ class ClassImages(ClassData):
         return cls._sorted(as_uint8(images), labels, names, groups, splits)
 
     @classmethod
-    def from_folder(
-        cls, path: str | Path, *, size: int | None = None, grayscale: bool = True, invert: bool = False
-    ) -> Self:
+    def from_folder(cls, path: str | Path, *, size: int | None = None, grayscale: bool = True,
+                    invert: bool = False) -> Self:
         """A bank from image files, one folder a class: `path/class/*.png` or `path/group/class/*.png`.
 
         `size` resizes to size x size; without it, all images must have one size. What is transparent is laid on white
@@ -79,13 +69,9 @@ class ClassImages(ClassData):
             raise ValueError(f"rotations need square images, not {self.shape}: use from_folder(size=...)")
         turns = range(4)
         return replace(
-            self,
-            x=torch.cat([torch.rot90(self.images, r, dims=(-2, -1)) for r in turns]),
+            self, x=torch.cat([torch.rot90(self.images, r, dims=(-2, -1)) for r in turns]),
             labels=torch.cat([self.labels + r * n for r in turns]),
-            starts=torch.cat([self.starts + r * len(self.images) for r in turns]),
-            counts=self.counts.repeat(4),
+            starts=torch.cat([self.starts + r * len(self.images) for r in turns]), counts=self.counts.repeat(4),
             names=tuple(f"{name} rot{90 * r}" if r else name for r in turns for name in self.names),
-            groups=self.groups * 4,
-            base=self.base.repeat(4),
-            splits=self._map_splits(lambda cs: [r * n + c for r in turns for c in cs]),
-        )
+            groups=self.groups * 4, base=self.base.repeat(4),
+            splits=self._map_splits(lambda cs: [r * n + c for r in turns for c in cs]))

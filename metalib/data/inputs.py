@@ -1,7 +1,5 @@
 """What a reader brings: arrays and labels, checked, in the form that a bank keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,10 +21,8 @@ def as_uint8(images: Any) -> Tensor:
     if images.ndim != 4 or 0 in shape:
         raise ValueError(f"images have shape {shape}; expected (M, H, W) or (M, C, H, W), none of them 0")
     if shape[-1] in (1, 2, 3, 4) and shape[1] not in (1, 2, 3, 4):
-        raise ValueError(
-            f"images have shape {shape}, which looks channels-last; expected (M, C, H, W): "
-            "use np.moveaxis(images, -1, 1)"
-        )
+        raise ValueError(f"images have shape {shape}, which looks channels-last; expected (M, C, H, W): use "
+                         "np.moveaxis(images, -1, 1)")
     if images.dtype == torch.bool:
         return images.to(torch.uint8) * 255
     if images.is_complex():

@@ -1,7 +1,5 @@
 """Drawing a letter with Pillow, identically on every machine, and telling which two letters look alike."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -16,17 +14,8 @@ def ink(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
     return image.crop(image.getbbox())
 
 
-def place(
-    letter: Image.Image,
-    side: float,
-    size: int,
-    *,
-    fine: int,
-    stretch: float = 1.0,
-    turn: float = 0.0,
-    slant: float = 0.0,
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> Image.Image:
+def place(letter: Image.Image, side: float, size: int, *, fine: int, stretch: float = 1.0, turn: float = 0.0,
+          slant: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> Image.Image:
     """The letter scaled to `side` pixels (its longer side), then R(turn) Shear(slant) Stretch, and centred.
 
     Drawn `fine` times larger by nearest neighbour, which Pillow does in fixed point, and averaged down in

@@ -1,7 +1,5 @@
 """omniglot(): 1,623 handwritten characters of 50 alphabets, each drawn by 20 people (Lake et al. 2015)."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -13,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from metalib.arguments import check_choice
+from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
 from metalib.data.root import cached, fetch
 from metalib.progress import progress
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-MD5 = {  # of the official files
-    "images_background": "68d2efa1b9178cc56df9314c21c6e718",
-    "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811",
-}
+MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718",  # of the official files
+       "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811"}
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 DRAWERS, DRAWN, SIZE = 20, 105, 28
 
@@ -45,22 +43,16 @@ def omniglot(split: str = "vinyals", rotations: bool | str = False) -> ClassImag
     (MD5 verified). Raises FileNotFoundError (no file and no network), or ValueError (a damaged file, or an
     unknown option), naming the fix.
     """
-    if split not in ("vinyals", "background"):
-        raise ValueError(f"split={split!r}; expected 'vinyals' or 'background'")
+    check_choice(split, "split", "vinyals", "background")
     if rotations not in (False, True, "train", "all"):
         raise ValueError(f"rotations={rotations!r}; expected False, True (the same as 'train') or 'all'")
     zips = {name: fetch(f"omniglot/{name}.zip", f"{URL}{name}.zip", md5) for name, md5 in MD5.items()}
     sha = hashlib.sha256(b"".join(path.read_bytes() for path in zips.values())).hexdigest()[:8]
     arrays = cached(f"omniglot-v1-{sha}", lambda: _decode(zips), _valid)
-    images, names = arrays["images"], arrays["names"].tolist()
-    n, alphabets = len(names), [name.split("/")[0] for name in names]
-    bank = ClassImages.from_arrays(
-        images.reshape(n * DRAWERS, SIZE, SIZE),
-        np.repeat(np.arange(n), DRAWERS),
-        names=names,
-        groups=alphabets,
-        splits=_vinyals(names) if split == "vinyals" else _background(names, alphabets),
-    )
+    images, names, n = arrays["images"], arrays["names"].tolist(), len(arrays["names"])
+    bank = ClassImages.from_arrays(images.reshape(n * DRAWERS, SIZE, SIZE), np.repeat(np.arange(n), DRAWERS),
+                                   names=names, groups=[name.split("/")[0] for name in names],
+                                   splits=_vinyals(names) if split == "vinyals" else _background(names))
     if not rotations:
         return bank
     turned = bank.with_rotations()
@@ -71,13 +63,11 @@ def omniglot(split: str = "vinyals", rotations: bool | str = False) -> ClassImag
 def _vinyals(names: list[str]) -> dict[str, list[int]]:
     published = json.loads(Path(__file__).with_name("vinyals.json").read_text(encoding="utf-8"))
     number = {name: i for i, name in enumerate(names)}
-    return {
-        s: [number[f"{alphabet}/character{c:02d}"] for alphabet, cs in published[s].items() for c in cs]
-        for s in ("train", "val", "test")
-    }
+    return {s: [number[f"{alphabet}/character{c:02d}"] for alphabet, cs in published[s].items() for c in cs]
+            for s in SPLIT_NAMES}
 
 
-def _background(names: list[str], alphabets: list[str]) -> dict[str, list[int]]:
+def _background(names: list[str]) -> dict[str, list[int]]:
     val = _vinyals(names)["val"]
     last = CHARACTERS["images_background"]  # the background characters come first
     train = sorted(set(range(last)) - set(val))
@@ -102,10 +92,9 @@ def _decode(zips: dict[str, Path]) -> dict[str, np.ndarray]:
                         names.append(character)
                         bar.update()
             except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-                raise ValueError(
-                    f"{path} is damaged or not the official file ({error}): delete it, and it is downloaded "
-                    f"again from {URL}{name}.zip; without a network, copy a complete one there"
-                ) from error
+                raise ValueError(f"{path} is damaged or not the official file ({error}): delete it, and it is "
+                                 f"downloaded again from {URL}{name}.zip; without a network, copy a complete one "
+                                 "there") from error
     return {"images": np.array(images, dtype=np.uint8), "names": np.array(names)}
 
 
@@ -118,10 +107,8 @@ def _drawings(archive: zipfile.ZipFile, name: str) -> dict[str, list[str]]:
             drawings[f"{parts[1]}/{parts[2]}"].append(file)
     counts = sorted({len(files) for files in drawings.values()})
     if len(drawings) != CHARACTERS[name] or counts != [DRAWERS]:
-        raise ValueError(
-            f"it has {len(drawings)} characters with {' or '.join(map(str, counts)) or 'no'} drawings; "
-            f"expected {CHARACTERS[name]} with {DRAWERS}"
-        )
+        raise ValueError(f"it has {len(drawings)} characters with {' or '.join(map(str, counts)) or 'no'} drawings; "
+                         f"expected {CHARACTERS[name]} with {DRAWERS}")
     return drawings
 
 

@@ -4,8 +4,6 @@ The root is the folder named by METALIB_DATA, else a user cache folder. It may b
 written then goes to the user cache folder, and if nothing is writable, results are kept in memory only.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
@@ -18,6 +16,8 @@ import numpy as np
 with warnings.catch_warnings():  # pooch imports tqdm.auto, which warns in every notebook that has no ipywidgets
     warnings.simplefilter("ignore")
     import pooch
+
+Arrays = dict[str, np.ndarray]
 
 
 def user_folder() -> Path:
@@ -32,10 +32,8 @@ def data_root() -> Path:
         return user_folder()
     root = Path(named).expanduser().absolute()
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"METALIB_DATA names {named!r} ({root}), which is not a folder: create it, correct the name, "
-            f"or unset METALIB_DATA to use {user_folder()}"
-        )
+        raise FileNotFoundError(f"METALIB_DATA names {named!r} ({root}), which is not a folder: create it, correct the "
+                                f"name, or unset METALIB_DATA to use {user_folder()}")
     return root
 
 
@@ -52,32 +50,22 @@ def fetch(relative: str, url: str, md5: str) -> Path:
             return path
     target = next((path for path in wanted if _writable(path.parent)), None)
     looked = " and ".join(str(path) for path in wanted)
-    by_hand = (
-        f"To get it by hand: download {url} (MD5 {md5}) on any machine and put it at {wanted[0]}, "
-        "or set METALIB_DATA to a folder that has it."
-    )
+    by_hand = (f"To get it by hand: download {url} (MD5 {md5}) on any machine and put it at {wanted[0]}, or set "
+               "METALIB_DATA to a folder that has it.")
     if target is None:
         raise FileNotFoundError(f"{wanted[0].name} is missing: looked for {looked}; not writable. {by_hand}")
     try:
-        pooch.retrieve(
-            url, f"md5:{md5}", fname=target.name, path=target.parent, progressbar=sys.stderr.isatty()
-        )
+        pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent, progressbar=sys.stderr.isatty())
     except ValueError as error:  # pooch's word for a checksum that does not match
-        raise FileNotFoundError(
-            f"{target.name} was downloaded from {url}, but its checksum is wrong (a damaged or changed file; "
-            f"nothing was kept): try again. {by_hand}"
-        ) from error
-    except OSError as error:  # requests' network errors, too, are OSErrors
-        raise FileNotFoundError(
-            f"{target.name} is missing: looked for {looked}, and the download failed "
-            f"({type(error).__name__}). {by_hand}"
-        ) from None  # requests chains five tracebacks, which say no more
+        raise FileNotFoundError(f"{target.name} was downloaded from {url}, but its checksum is wrong (a damaged or "
+                                f"changed file; nothing was kept): try again. {by_hand}") from error
+    except OSError as error:  # requests' network errors, too, are OSErrors, and chain five tracebacks
+        raise FileNotFoundError(f"{target.name} is missing: looked for {looked}, and the download failed "
+                                f"({type(error).__name__}). {by_hand}") from None
     return target
 
 
-def cached(
-    name: str, make: Callable[[], dict[str, np.ndarray]], valid: Callable[[dict[str, np.ndarray]], bool]
-) -> dict[str, np.ndarray]:
+def cached(name: str, make: Callable[[], Arrays], valid: Callable[[Arrays], bool]) -> Arrays:
     """The arrays that `make()` returns, kept in `<root>/cache/<name>.npz` (or under the user folder).
 
     The file is written under a temporary name and renamed, so it is whole or absent. One that cannot be read,
@@ -96,14 +84,9 @@ def cached(
                 problem = f"cannot be read ({type(error).__name__})"
             warnings.warn(f"the cache file {path} {problem}; making it again", stacklevel=3)
     arrays = make()
-    for path in paths:
-        if _save(path, arrays):
-            return arrays
-    warnings.warn(
-        f"cannot write {' or '.join(str(p.parent) for p in paths)}: {name} is kept in memory only, and made "
-        "again in every process; set METALIB_DATA to a writable folder to keep it",
-        stacklevel=3,
-    )
+    if not any(_save(path, arrays) for path in paths):
+        warnings.warn(f"cannot write {' or '.join(str(p.parent) for p in paths)}: {name} is kept in memory only, and "
+                      "made again in every process; set METALIB_DATA to a writable folder to keep it", stacklevel=3)
     return arrays
 
 
@@ -123,7 +106,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> bool:
+def _save(path: Path, arrays: Arrays) -> bool:
     if not _writable(path.parent):
         return False
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")

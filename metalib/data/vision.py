@@ -1,7 +1,5 @@
 """torchvision, imported late and in one place: for augmentation and image grids."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from types import ModuleType

@@ -19,8 +19,6 @@ where PyTorch's layers with channels innermost are 0.7 off. Why was not separate
 innermost is 3e-7 off where one in NCHW is 1e-7, and rounding can decide a ReLU or a maximum.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The whole meta-step as one compiled function."""
 
-from __future__ import annotations
-
 import functools
 import types
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metalib.fast.private import private
+from metalib.fast.twin import captured
 
 _COMPILED: WeakKeyDictionary[Any, dict[Any, Callable[..., Any]]] = WeakKeyDictionary()
 
@@ -128,8 +127,7 @@ def held(value: Any, inputs: set[int], path: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return type(value), tuple(held(v, inputs, path) for v in value)
     if isinstance(value, types.FunctionType):
-        cells = [c.cell_contents for c in value.__closure__ or () if c != types.CellType()]  # an empty one has none
-        return value.__code__, held((cells, value.__defaults__, value.__kwdefaults__), inputs, path)
+        return value.__code__, held((captured(value), value.__defaults__, value.__kwdefaults__), inputs, path)
     if isinstance(value, types.MethodType):
         return "method", held((value.__func__, value.__self__), inputs, path)
     if isinstance(value, functools.partial):

@@ -1,7 +1,5 @@
 """vmap where it can go, one after another where it cannot."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import random
@@ -93,11 +91,11 @@ def watched(module: nn.Module, f: Callable[[], Result], *, pytorch: bool = True)
     known = _LOOPS.setdefault(module, set())
     beside = [] if "asked" in known else [random, np.random, *_own_generators(module)]
     generators = [torch.default_generator, *beside]
-    before = [_state(g) for g in generators]
+    before = [state_of(g) for g in generators]
     drawn = True
     try:
         result = f()
-        drawn = pickle.dumps([_state(g) for g in generators][not pytorch:]) != pickle.dumps(before[not pytorch:])
+        drawn = pickle.dumps([state_of(g) for g in generators][not pytorch:]) != pickle.dumps(before[not pytorch:])
     finally:
         for g, state in zip(generators, before) if drawn else ():
             _set_state(g, state)
@@ -111,19 +109,18 @@ def _own_generators(module: nn.Module) -> list[Any]:
             if isinstance(v, GENERATORS) and not isinstance(v, random.SystemRandom)]  # that one has no state
 
 
-def _state(g: Any) -> Any:
-    """The state of a generator of Python, of PyTorch or NumPy's older kind, or of NumPy's newer kind."""
-    return g.getstate() if hasattr(g, "getstate") else g.get_state() if hasattr(g, "get_state") else \
-        g.bit_generator.state
+def state_of(g: Any) -> Any:
+    """The state of a generator: of Python's (which says getstate), PyTorch's or NumPy's."""
+    if isinstance(g, np.random.Generator):
+        return g.bit_generator.state
+    return (g.getstate if hasattr(g, "getstate") else g.get_state)()
 
 
 def _set_state(g: Any, state: Any) -> None:
-    if hasattr(g, "setstate"):
-        g.setstate(state)
-    elif hasattr(g, "set_state"):
-        g.set_state(state)
-    else:
+    if isinstance(g, np.random.Generator):
         g.bit_generator.state = state
+    else:
+        (g.setstate if hasattr(g, "setstate") else g.set_state)(state)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -1,7 +1,5 @@
 """Freed memory, kept for the next step."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 

@@ -1,7 +1,5 @@
 """Tasks side by side on a CPU: one thread takes one task after another."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -51,8 +49,7 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         yield from (f(first if alone else _for_one(first), item) for item in items)
 
 
-def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item],
-                  threads: int) -> list[Result]:
+def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item], threads: int) -> list[Result]:
     autocast = inherited_autocast()
 
     def work(item: Item) -> Result:

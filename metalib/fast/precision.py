@@ -1,7 +1,5 @@
 """How precisely the products of a meta-step are computed."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 
@@ -48,12 +46,11 @@ def inherited_autocast() -> Callable[[], contextlib.AbstractContextManager[None]
     """The calling thread's autocast, to be entered in another: autocast belongs to a thread, a result must not."""
     found = [(d, torch.get_autocast_dtype(d), torch.is_autocast_enabled(d)) for d in ("cpu", "cuda")]
 
-    @contextlib.contextmanager
-    def again() -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for device, dtype, enabled in found:
-                if enabled:
-                    stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
-            yield
+    def entered() -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        for device, dtype, enabled in found:
+            if enabled:
+                stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+        return stack
 
-    return again
+    return entered

@@ -9,8 +9,6 @@ everybody. So the library works on twins (`metalib.fast.twin`), in which one rul
     Buffers are read, never written (`read_only`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading

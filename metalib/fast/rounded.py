@@ -1,7 +1,5 @@
 """The rounding of low-precision products, emulated on any machine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

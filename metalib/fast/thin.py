@@ -4,8 +4,6 @@ The first block of Conv4 has the largest activations of the net, made from the l
 are neither kept nor, where they would not fit into a cache, ever all there at once.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

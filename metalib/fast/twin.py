@@ -4,8 +4,6 @@ Modules are made anew, which is cheap; parameters, buffers and everything else a
 hold other tensors in the places of some parameters: so a network is called with a task's weights.
 """
 
-from __future__ import annotations
-
 import functools
 import types
 import weakref
@@ -89,7 +87,7 @@ def _rebuilt(v: Any, inside: set[int], made: dict[int, Any]) -> Any:
     if isinstance(v, functools.partial):
         func, args, keywords = (_rebuilt(e, inside, made) for e in (v.func, v.args, v.keywords))
         return functools.partial(func, *args, **keywords)
-    if isinstance(v, types.FunctionType) and any(isinstance(c, Tensor) and id(c) in inside for c in _captured(v)):
+    if isinstance(v, types.FunctionType) and any(isinstance(c, Tensor) and id(c) in inside for c in captured(v)):
         raise ValueError(f"the function {v.__qualname__} captured a parameter, and would use theta's while a task has "
                          "weights of its own: let it read the parameter from its module")
     raise Tied
@@ -121,7 +119,7 @@ def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:
             return False
     elif isinstance(v, types.FunctionType):
         named = [g for k in v.__code__.co_names if isinstance(g := v.__globals__.get(k), nn.Module)]
-        held = [*_captured(v), *named, *(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values(), *vars(v).values()]
+        held = [*captured(v), *named, *(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values(), *vars(v).values()]
     elif isinstance(v, types.MethodType):
         held = [v.__self__, v.__func__]
     elif isinstance(v, functools.partial):
@@ -133,12 +131,6 @@ def _leads(v: Any, inside: set[int], depth: int = 6) -> bool:
     return any(_leads(e, inside, depth - 1) for e in held)
 
 
-def _captured(v: types.FunctionType) -> list[Any]:
-    return [c.cell_contents for c in v.__closure__ or () if _filled(c)]
-
-
-def _filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # a name that has no value yet
-        return False
+def captured(f: types.FunctionType) -> list[Any]:
+    """What a function closes over, but for a name that has no value yet."""
+    return [c.cell_contents for c in f.__closure__ or () if c != types.CellType()]

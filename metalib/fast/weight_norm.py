@@ -4,8 +4,6 @@ PyTorch's operator takes |v| as a constant when its backward pass is differentia
 which makes a second-order meta-gradient wrong by a per cent or so, without an error.
 """
 
-from __future__ import annotations
-
 import functools
 
 import torch

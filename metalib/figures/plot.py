@@ -1,7 +1,5 @@
 """Figures the chapters share. A function draws on an Axes (or makes one) and returns it; titles are the caller's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -10,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metalib.data import ClassImages, import_torchvision
-from metalib.data.colour import in_colour
+from metalib.data.colour import class_rows, in_colour
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
 from metalib.training.history import History
@@ -38,13 +36,10 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None
     `ink` says whether bright is ink, to be shown dark, or light, to be shown as it is (photographs); None finds out,
     see `metalib.data.colour.in_colour`.
     """
-    (sx, sy, way), (qx, qy, _) = episodes.task(t)
-    if sx.ndim != 4:
-        raise ValueError(f"an example has shape {tuple(sx.shape[1:])}; plot.episode shows images (C, H, W)")
-    colours = in_colour(torch.cat([sx, qx]), ink=ink)  # one decision for the whole task
-    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
-    rows = [(sx[sy == n], qx[qy == n][:queries]) for n in range(way)]
-    shot, shown = len(rows[0][0]), max(len(q) for _, q in rows)
+    if len(shape := tuple(episodes.support.x.shape[2:])) != 3:
+        raise ValueError(f"an example has shape {shape}; plot.episode shows images (C, H, W)")
+    rows = class_rows(episodes.task(t), queries, ink=ink)
+    shot, shown, way = len(rows[0][0]), max(len(q) for _, q in rows), len(rows)
     side = min(0.75, 4.4 / (shot + shown))  # inches
     figure, axes = plt.subplots(way, shot + shown, figsize=(side * (shot + shown), 1.07 * side * way), squeeze=False)
     for n, (support, query) in enumerate(rows):
@@ -91,9 +86,8 @@ def accuracy_by_step(scores: Sequence[Score], *, label: str | None = None, axis:
     scale = 100 if scores[0].metric == "accuracy" else 1
     axis.errorbar(steps, [scale * s.mean for s in scores], [scale * s.ci95 for s in scores],
                   marker="o", capsize=3, label=label)
-    axis.set_xlabel("inner steps J")
-    axis.set_ylabel("query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
-    axis.set_xticks(steps)
+    axis.set(xlabel="inner steps J", xticks=steps,
+             ylabel="query accuracy (%)" if scale == 100 else f"query {scores[0].metric}")
     return axis
 
 
@@ -104,6 +98,5 @@ def losses(history: History, *, window: int = 50, label: str | None = None, axis
     window = max(1, min(window, len(values)))
     smooth = values.unfold(0, window, 1).mean(1)
     axis.plot(range(window, len(values) + 1), smooth, label=label)
-    axis.set_xlabel("meta-iteration")
-    axis.set_ylabel(f"meta-loss (mean of {window})")
+    axis.set(xlabel="meta-iteration", ylabel=f"meta-loss (mean of {window})")
     return axis

@@ -1,7 +1,5 @@
 """Show the package's own source on a page, so that the book never pastes a copy of it."""
 
-from __future__ import annotations
-
 import inspect
 import textwrap
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A table of results: HTML on a page, aligned text elsewhere."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +26,8 @@ class Table:
     def _repr_html_(self) -> str:
         def line(cells: list[str], tag: str) -> str:
             scope = ' scope="col"' if tag == "th" else ""
-            return "<tr>" + "".join(
-                f"<{tag}{scope}{' class=number' if self.numeric(i) else ''}>"
-                f"{marked(cell)}</{tag}>" for i, cell in enumerate(cells)) + "</tr>"
+            number = [" class=number" if self.numeric(i) else "" for i in range(len(cells))]
+            return "<tr>" + "".join(f"<{tag}{scope}{n}>{marked(c)}</{tag}>" for c, n in zip(cells, number)) + "</tr>"
 
         caption = f"<caption>{marked(self.title)}</caption>" if self.title else ""
         body = "\n".join(line(row, "td") for row in self.rows)

@@ -1,7 +1,5 @@
 """What makes a few-shot number believable: the protocol, the floor it starts from, and checks for the usual leaks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

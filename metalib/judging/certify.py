@@ -1,7 +1,5 @@
 """A gradient that is not checked is wrong until shown otherwise: the check."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

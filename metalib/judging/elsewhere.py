@@ -1,7 +1,5 @@
 """Batch norm's statistics from elsewhere than the batch at hand: what a query owes to its neighbours."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from typing import Any
 

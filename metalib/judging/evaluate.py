@@ -1,7 +1,5 @@
 """How good is it, and how sure are we: meta-test scores with their interval and their protocol."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence

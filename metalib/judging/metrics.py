@@ -1,7 +1,5 @@
 """What one task's predictions are worth: a number, where that number means something, else an error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What is there twice: test episodes that were training episodes, which no split of classes prevents; near copies."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 
@@ -20,7 +18,7 @@ def fingerprint(task: Episode) -> bytes:
     return digest.digest()[:16]
 
 
-def update(digest: hashlib._Hash, episode: Episode) -> None:
+def update(digest: "hashlib._Hash", episode: Episode) -> None:
     """Add an episode to a digest. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU.
 
     Not where all are below 1e-3, which this would make alike, or some above 2147, where int32 overflows.

@@ -1,7 +1,5 @@
 """A published number, measured again."""
 
-from __future__ import annotations
-
 
 class Checked(float):
     """A published number that was measured again just now: as text "0.95 (checked)", in a table 0.95 with a tick."""

@@ -4,8 +4,6 @@ They lie in results/ of a checkout, the folder that holds the book's source. The
 chapters read, so that a downloaded notebook finds them as well.
 """
 
-from __future__ import annotations
-
 import json
 from fnmatch import fnmatch
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Saved learners: what a learner was built from, and its weights."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Any

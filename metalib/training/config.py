@@ -1,14 +1,12 @@
 """The settings of a training run."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from metalib.arguments import plain
+from metalib.arguments import check_choice, plain
 from metalib.judging.metrics import BETTER
 from metalib.training.distributed import tasks_each
 
@@ -88,8 +86,7 @@ def check(config: TrainConfig) -> None:
     if not isinstance(config, TrainConfig):
         raise TypeError(f"the third argument of meta_train is a {type(config).__name__}: expected a TrainConfig. "
                         "Validation tasks are the fourth, val_tasks=")
-    if config.schedule not in ("constant", "cosine"):
-        raise ValueError(f"schedule={config.schedule!r}: expected 'constant' or 'cosine'")
+    check_choice(config.schedule, "schedule", "constant", "cosine")
     known = [name for name, better in BETTER.items() if better]  # a coverage has no better end
     if config.metric is not None and config.metric not in known:
         raise ValueError(f"metric={config.metric!r}: expected one of {known}, or None to suit the tasks")

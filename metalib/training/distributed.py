@@ -14,8 +14,6 @@ what one process computes, up to the order of a sum:
 and a meta-gradient never takes that way (its parameters are used functionally).
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io
@@ -132,10 +130,7 @@ def tasks_each(meta_batch: int) -> int:
 def share(episodes: Episode) -> Episode:
     """The tasks of this process: r*T/W to (r+1)*T/W of a meta-batch of T. All of them without other processes."""
     n = tasks_each(episodes.tasks)
-    if n == episodes.tasks:
-        return episodes
-    mine = slice(rank() * n, (rank() + 1) * n)
-    return rows(episodes, mine)
+    return episodes if n == episodes.tasks else rows(episodes, slice(rank() * n, (rank() + 1) * n))
 
 
 def agree(settings: dict[str, Any]) -> None:

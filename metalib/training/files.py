@@ -1,7 +1,5 @@
 """Files that are either whole or absent, and hold no code: what saved learners and training state are written to."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

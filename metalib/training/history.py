@@ -1,7 +1,5 @@
 """What happened during a training run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 

@@ -1,11 +1,8 @@
 """Which run is this? Everything that decides one, written down by name, so that two runs can be told apart."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib
-import random
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from metalib.arguments import plain, same, unkept
+from metalib.fast.fallback import GENERATORS, state_of
+from metalib.fast.twin import captured
 
 MODES = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)  # what computes something else in eval mode
 
@@ -84,7 +83,7 @@ def _walk(x: Any, name: str, contents: bool, above: tuple[int, ...]) -> Iterator
         yield name, x.__name__ if isinstance(x, type) else str(x)
     elif isinstance(x, (list, tuple, set, frozenset, dict)):
         yield from _container(x, name, contents, above)
-    elif isinstance(x, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+    elif isinstance(x, GENERATORS):
         yield name, f"{type(x).__name__} {_position(x)}"
     elif isinstance(x, functools.partial):
         yield from _container([x.func, x.args, x.keywords], name, contents, above)
@@ -141,9 +140,8 @@ def _function(x: Any, name: str, contents: bool, above: tuple[int, ...]) -> Iter
     yield name, x.__name__
     if (code := getattr(x, "__code__", None)) is not None:
         yield f"{name}.code", _code(code)
-        cells = [c.cell_contents for c in x.__closure__ or () if c != types.CellType()]
         holds = {"self": getattr(x, "__self__", None), "defaults": x.__defaults__, "keywords": x.__kwdefaults__,
-                 "closure": cells or None}
+                 "closure": captured(x) or None}
         yield from _container({k: v for k, v in holds.items() if v is not None}, f"{name}.holds", contents, above)
 
 
@@ -161,11 +159,8 @@ def _array(x: Tensor | np.ndarray) -> str:
 
 def _position(x: Any) -> str:
     """A hash of where a stream of random numbers stands."""
-    if isinstance(x, torch.Generator):
-        return _hash(x.get_state().numpy())
-    if isinstance(x, random.Random):
-        return _hash(repr(x.getstate()).encode())
-    return _hash(repr(x.bit_generator.state if isinstance(x, np.random.Generator) else x.get_state()).encode())
+    state = state_of(x)
+    return _hash(state.numpy() if isinstance(state, Tensor) else repr(state).encode())
 
 
 def _scalar(x: Any) -> Any:

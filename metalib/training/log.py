@@ -3,19 +3,16 @@
     meta_train(learner, tasks, TrainConfig(log_dir="runs/maml"))        # then: tensorboard --logdir runs
 """
 
-from __future__ import annotations
-
-import contextlib
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from warnings import warn
 
 import torch
 from torch import Tensor
 
 from metalib.data import ClassImages
-from metalib.data.colour import in_colour
+from metalib.data.colour import class_rows
 from metalib.episode import Episode
 from metalib.functional import seeded
 from metalib.judging.audit import audit
@@ -40,15 +37,15 @@ class Log:
     def __init__(self) -> None:
         self.writer, self.folder, self.seconds = None, "", 0.0
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Around whatever writes: an OSError, also one of TensorBoard's own thread, ends the log and nothing else."""
+    def _write(self, what: str, *args: Any) -> None:
+        """A method of TensorBoard's writer: an OSError, also one of its own thread, ends the log and nothing else."""
         try:
-            yield
+            if self.writer is not None:
+                getattr(self.writer, what)(*args)
         except OSError as error:
             self.writer = None
             warn(f"the TensorBoard log in {self.folder} cannot be written ({error}): training goes on without it",
-                 stacklevel=4)
+                 stacklevel=3)
 
     def open(self, folder: str | Path | None, done: int = 0, seconds: float = 0.0) -> None:
         """Write to `folder` from now on, if it is not None, as the run that has finished `done` meta-iterations.
@@ -75,51 +72,36 @@ class Log:
         if self.writer is None or not isinstance(tasks, FewShot):
             return
         text = str(audit(tasks, seed=seed)).splitlines()
-        with self._writing():
-            if isinstance(tasks.images, ClassImages):
-                first = tasks.sample(episodes, generator=seeded(seed))
-                sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
-                self.writer.add_images(f"episodes/{part}", sheets, 0)
-            self.writer.add_text(f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
+        if isinstance(tasks.images, ClassImages):
+            first = tasks.sample(episodes, generator=seeded(seed))
+            sheets = torch.stack([_sheet(first.task(t)) for t in range(min(3, episodes))])
+            self._write("add_images", f"episodes/{part}", sheets, 0)
+        self._write("add_text", f"audit/{part}", "\n".join(f"    {line}" for line in text), 0)  # indented: as it is
 
     def step(self, i: int, loss: float, norm: float, lr: float, seconds: float) -> None:
         """The end of meta-iteration i, `seconds` after the start of the run."""
-        if self.writer is None:
-            return
-        with self._writing():
-            for name, value in (("meta_loss", loss), ("gradient_norm", norm), ("lr", lr),
-                                ("meta_iterations_per_second", 1 / max(seconds - self.seconds, 1e-9))):
-                self.writer.add_scalar(f"train/{name}", value, i)
+        for name, value in (("meta_loss", loss), ("gradient_norm", norm), ("lr", lr),
+                            ("meta_iterations_per_second", 1 / max(seconds - self.seconds, 1e-9))):
+            self._write("add_scalar", f"train/{name}", value, i)
         self.seconds = seconds
 
     def validation(self, i: int, score: Score) -> None:
         """A score on the validation tasks after meta-iteration i."""
-        if self.writer is not None:
-            with self._writing():
-                self.writer.add_scalar(f"val/{score.metric}", score.mean, i)
-                self.writer.add_scalar("val/ci95", score.ci95, i)
+        self._write("add_scalar", f"val/{score.metric}", score.mean, i)
+        self._write("add_scalar", "val/ci95", score.ci95, i)
 
     def flush(self) -> None:
         """Everything so far goes to disk: before a checkpoint that a resumed run will continue from."""
-        if self.writer is not None:
-            with self._writing():
-                self.writer.flush()
+        self._write("flush")
 
     def close(self) -> None:
         """Flush, and stop the thread that writes."""
-        if self.writer is not None:
-            with self._writing():
-                self.writer.close()
-            self.writer = None
+        self._write("close")
+        self.writer = None
 
 
-def _sheet(task: Episode, queries: int = 5) -> Tensor:
+def _sheet(task: Episode) -> Tensor:
     """One picture of a task (3, H', W'): a row a class, its support, a white gap, some of its queries; ink dark."""
-    (sx, sy, way), (qx, qy, _) = task
-    colours = in_colour(torch.cat([sx, qx]))  # one decision for the whole task
-    sx, qx, sy, qy = colours[:len(sx)], colours[len(sx):], sy.cpu(), qy.cpu()
-    support, query = (torch.stack([x[y == n][:most] for n in range(way)])  # (N, K, C, H, W)
-                      for x, y, most in ((sx, sy, None), (qx, qy, queries)))
-    gap = torch.ones_like(support[:, :1, ..., :2])
-    rows = [torch.cat([*part.unbind(1)], -1) for part in (support, gap, query)]  # (N, C, H, K W)
-    return torch.cat([*torch.cat(rows, -1)], -2)
+    rows = class_rows(task, 5)
+    gap = torch.ones_like(rows[0][0][0, ..., :2])
+    return torch.cat([torch.cat([*support, gap, *query], -1) for support, query in rows], -2)

@@ -1,7 +1,5 @@
 """What networks and tasks draw for themselves: from a stream of its own, so that a run can be resumed and repeated."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections.abc import Callable, Iterator

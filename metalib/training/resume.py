@@ -1,7 +1,6 @@
 """The training state in a file: written, recognised as this run's, and put back."""
 
-from __future__ import annotations
-
+import contextlib
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +38,10 @@ def begin(config: TrainConfig, parts: dict[str, Any], optimizer: torch.optim.Opt
     state = _state(run, parts["learner"], optimizer, generator, History(), None)
     if not config.checkpoint or not Path(config.checkpoint).exists():
         rehearse(parts["learner"], parts["val_tasks"], config)
-    if config.checkpoint and (Path(config.checkpoint).exists() or not _begun(state, config.checkpoint)):
+        if config.checkpoint:
+            with contextlib.suppress(FileExistsError):  # another process has begun its run there in this moment
+                checkpoint.write(state, config.checkpoint, replace=False)
+    if config.checkpoint:
         state = checkpoint.read(config.checkpoint)
         _recognise(state, run["is"], config)
         if len(state["history"]["losses"]) < config.iterations:
@@ -88,15 +90,6 @@ def _state(run: dict[str, Any], learner: Learner, optimizer: torch.optim.Optimiz
     return {"format": checkpoint.FORMAT, "run": run, "weights": learner.state_dict(),
             "optimizer": optimizer.state_dict(), "generator": generator.get_state(), "history": asdict(history),
             "best": best}
-
-
-def _begun(state: dict[str, Any], path: str | Path) -> bool:
-    """Write the first state, unless another process has begun its run there in this moment."""
-    try:
-        checkpoint.write(state, path, replace=False)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:

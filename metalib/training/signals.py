@@ -1,7 +1,5 @@
 """Ctrl-C, a polite kill and a closed terminal, made to wait for a safe point."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import threading
@@ -19,9 +17,9 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
         return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {number: old for number in numbers if (old := signal.getsignal(number)) != signal.SIG_IGN}
 
     def handler(number: int, frame: object) -> None:
         if pressed.is_set():

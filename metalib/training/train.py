@@ -1,7 +1,5 @@
 """Meta-training: draw tasks, take the mean meta-gradient, step the slow weights; nothing finished is ever lost."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
@@ -102,12 +100,9 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
         where = f"; call meta_train again to continue from {config.checkpoint}" if config.checkpoint else ""
         raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, "
                                 f"whose weights the learner has{where}")
-    if best is not None:
-        history.best_iteration, history.chosen = best["iteration"], "best on validation tasks"
-    else:
-        history.best_iteration = len(history.losses)
-    weights = best["weights"] if best is not None else learner.state_dict()
-    final = on_rank_zero(dict, {"weights": weights, "history": asdict(history)})
+    end = best or {"iteration": len(history.losses), "weights": learner.state_dict()}
+    history.best_iteration, history.chosen = end["iteration"], "best on validation tasks" if best else "last"
+    final = on_rank_zero(dict, {"weights": end["weights"], "history": asdict(history)})
     learner.load_state_dict(final["weights"])
     return History(**final["history"])
 

@@ -1,7 +1,5 @@
 """Which weights are the best so far: validation tasks, scored now and then while a run goes on."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from warnings import warn
@@ -42,9 +40,10 @@ def validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: H
     if not math.isfinite(merit):
         warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
              stacklevel=2)
-    if not math.isfinite(merit) or (best is not None and merit <= best["merit"]):
-        return best
-    return {"merit": merit, "iteration": iteration, "weights": {k: v.clone() for k, v in learner.state_dict().items()}}
+    elif best is None or merit > best["merit"]:
+        weights = {k: v.clone() for k, v in learner.state_dict().items()}
+        return {"merit": merit, "iteration": iteration, "weights": weights}
+    return best
 
 
 def _score(learner: Learner, val_tasks: Tasks, config: TrainConfig, episodes: int, stream: str) -> Score:

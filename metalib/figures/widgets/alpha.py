@@ -1,16 +1,12 @@
 """Chapter 5's figure: inner steps in a valley, and a rate to drag until they no longer arrive."""
 
-from __future__ import annotations
-
-import io
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
 from metalib.episode import Data
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, picture
 from metalib.learners.maml import MAML
 
 SIDES = ((-2, 6), (-4, 3))  # the window: phi_1, phi_2
@@ -66,10 +62,8 @@ def figure(support: Data, *, rate: float = 0.05, steps: int = 8, start: tuple[fl
     alt = (f"The support loss of one task, a long valley, and {steps} inner steps in it. One can drag the start and "
            "the inner rate: below a bound the steps arrive at the bottom, above it every step across the valley is "
            "longer than the one before.")
-    widget = Widget("alpha.js", data, alt=alt, png=_png(support, (rate, 1.05 * bound), steps, start),
-                    parts=("slide.js",))
-    widget.colours = 32
-    return widget
+    return Widget("alpha.js", data, alt=alt, png=_png(support, (rate, 1.05 * bound), steps, start),
+                  parts=("slide.js",), colours=32)
 
 
 def _png(support: Data, rates: tuple[float, float], steps: int, start: tuple[float, float]) -> bytes:
@@ -91,7 +85,4 @@ def _png(support: Data, rates: tuple[float, float], steps: int, start: tuple[flo
     axis.set(xlim=SIDES[0], ylim=SIDES[1], xlabel=r"$\phi_1$", ylabel=r"$\phi_2$", aspect="equal")
     axis.set_title(rf"{steps} inner steps, $2/\lambda_{{\max}}$ = {rates[1] / 1.05:.3f}", fontsize=10)
     figure.legend(fontsize=9, loc="outside lower center", frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return picture(figure, 110)

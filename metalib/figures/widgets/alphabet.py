@@ -1,10 +1,7 @@
 """Your own alphabet: draw five signs, draw one again, and a ProtoNet that runs in the page says which."""
 
-from __future__ import annotations
-
-import base64
 import copy
-import io
+import json
 import math
 from collections.abc import Sequence
 
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metalib.episode import Data
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, base64_of, picture, text
 from metalib.learners.metric import ProtoNet
 from metalib.nets import conv4
 
@@ -77,13 +74,9 @@ def packed(encoder: conv4) -> list[dict[str, str]]:
     blocks = []
     for block in encoder.blocks:
         whole, step = _whole(block.weight)
-        numbers = torch.cat([step, block.scale.detach(), block.bias.detach()]).float()
-        blocks.append({"w": _base64(whole.to(torch.int8)), "s": _base64(numbers)})
+        numbers = torch.cat([step, block.scale, block.bias])
+        blocks.append({"w": base64_of(whole, "i1"), "s": base64_of(numbers, "<f4")})
     return blocks
-
-
-def _base64(tensor: Tensor) -> str:
-    return base64.b64encode(tensor.cpu().contiguous().numpy().tobytes()).decode("ascii")
 
 
 class Alphabet(Widget):
@@ -136,31 +129,9 @@ class Alphabet(Widget):
             axis.set_title(f"sign {n + 1}", fontsize=10)
             said = "< 1 %" if p < 0.005 else "> 99 %" if p > 0.995 else f"{100 * p:.0f} %"
             axis.text(0.5, -0.05, said, transform=axis.transAxes, ha="center", va="top", fontsize=10)
-        with io.BytesIO() as file:
-            figure.savefig(file, format="png", dpi=150)
-            plt.close(figure)
-            return file.getvalue()
+        return picture(figure, 150)
 
 
-def samples() -> list[list[list[tuple[int, int]]]]:
+def samples() -> list[list[list[list[int]]]]:
     """Ten signs for those who cannot or would not draw: strokes of points (x, y) between 0 and 100."""
-    def arc(x: float, y: float, r: float, start: float = 0.0, end: float = 360.0, shrink: float = 0.0) -> list:
-        n = max(6, round(abs(end - start) / 20))
-        turn = [(i / n, math.radians(start + (end - start) * i / n)) for i in range(n + 1)]
-        return [(round(x + r * (1 - shrink * s) * math.cos(a)), round(y + r * (1 - shrink * s) * math.sin(a)))
-                for s, a in turn]
-
-    star = [(round(50 + 48 * math.sin(math.radians(144 * i))), round(52 - 48 * math.cos(math.radians(144 * i))))
-            for i in range(6)]
-    return [
-        [arc(50, 50, 48, -90, 810, 0.9)],                                                        # a spiral
-        [star],
-        [[(10, 95), (10, 45), (50, 5), (90, 45), (90, 95), (10, 95)], [(50, 95), (50, 65)]],      # a house
-        [[(98, 25), (60, 68), (30, 78), (5, 50), (30, 22), (60, 32), (98, 75)]],                  # a fish
-        [[(50, 98), (50, 4)], [(18, 36), (50, 4), (82, 36)]],                                     # an arrow
-        [arc(28, 28, 22), [(44, 44), (95, 95)], [(76, 76), (90, 62)]],                            # a key
-        [[(70, 2), (28, 52), (66, 50), (30, 98)]],                                                # lightning
-        [[(50, 98), (50, 5)], [(10, 10), (14, 48), (50, 62), (86, 48), (90, 10)]],                # a trident
-        [[(10, 8), (90, 8), (10, 92), (90, 92), (10, 8)]],                                        # an hourglass
-        [arc(50, 50, 46), [(35, 38), (35, 46)], [(65, 38), (65, 46)], arc(50, 52, 24, 20, 160)],  # a face
-    ]
+    return list(json.loads(text("alphabet.json")).values())

@@ -1,21 +1,16 @@
 """Chapter 7's figure: drag a support point, and the cells of the nearest mean move."""
 
-from __future__ import annotations
-
-import base64
 import copy
-import io
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, base64_of, picture
 from metalib.functional import class_means
 from metalib.learners.metric import ProtoNet
 
@@ -77,17 +72,17 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     if (learner is None) != (episode is None):
         raise ValueError("a learner needs one 3-way task, and a task a learner: expected both or neither")
     if learner is None or episode is None:
-        data = _data(TOY, TOY.x[:0], TOY.y[:0], 1.0, STAR, SIDES) | {
-            "question": "Each large mark is the mean of its class, and a class’s cell is where its mean is the "
-                        "nearest. Where do the cells go when one circle crosses the squares?",
-            "invite": "Drag one circle to the far side of the squares."}
         moved = TOY.x.clone()
         moved[ACROSS[0]] = torch.tensor(ACROSS[1], dtype=torch.float64)
-        pictures = [("at the start", TOY.x), ("one circle has crossed the squares", moved)]
-        alt = ("Three classes of three points in a plane, their means, and the cells of the nearest mean, with "
-               "straight borders. One can drag a point: one circle on the far side of the squares draws its mean "
-               "among them, and the cells no longer fit.")
-        return _widget(data, alt, pictures, TOY.x[:0], SIDES)
+        return _widget(
+            TOY, Data(TOY.x[:0], TOY.y[:0]), 1.0, STAR, SIDES,
+            {"at the start": TOY.x, "one circle has crossed the squares": moved},
+            question="Each large mark is the mean of its class, and a class’s cell is where its mean is the nearest. "
+                     "Where do the cells go when one circle crosses the squares?",
+            invite="Drag one circle to the far side of the squares.",
+            alt="Three classes of three points in a plane, their means, and the cells of the nearest mean, with "
+                "straight borders. One can drag a point: one circle on the far side of the squares draws its mean "
+                "among them, and the cells no longer fit.")
     z, q, tau = plane(learner, episode)
     everything = torch.cat([z, q])
     low, high = everything.min(0).values, everything.max(0).values
@@ -96,59 +91,47 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     half[0] = half[0].maximum((high - low)[1] * 0.54 / 1.1)
     sides = tuple((float(m - h), float(m + h)) for m, h in zip(middle, half, strict=True))
     support = Data(z, episode.support.y.cpu(), way=3)
-    means = class_means(z, support.y, 3)
-    far = torch.cdist(q, means)
-    two = far.pow(2).sort(1).values
+    two = torch.cdist(q, class_means(z, support.y, 3)).pow(2).sort(1).values
     star = q[(two[:, 1] - two[:, 0]).argmin()].tolist()  # the query that is the closest call
-    data = _data(support, q, episode.query.y, tau, star, sides) | {
-        "question": f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries "
-                    "(small marks), in the plane of the three means. How many queries can you lose by dragging one "
-                    "drawing?",
-        "invite": "Drag one support point far into another class: its mean goes a part of the way."}
-    alt = (f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
-           f"{len(q)} queries, and the three cells. One can drag a support point and see which queries are lost.")
-    return _widget(data, alt, [("the network's cells", z)], q, sides)
+    return _widget(
+        support, Data(q, episode.query.y), tau, star, sides, {"the network's cells": z},
+        question=f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries (small "
+                 "marks), in the plane of the three means. How many queries can you lose by dragging one drawing?",
+        invite="Drag one support point far into another class: its mean goes a part of the way.",
+        alt=f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
+            f"{len(q)} queries, and the three cells. One can drag a support point and see which queries are lost.")
 
 
-def _data(support: Data, q: Tensor, y: Tensor, tau: float, star: Any, sides: Any) -> dict[str, Any]:
-    """What the page gets. The coordinates are packed: like a picture's, their bits differ from machine to machine."""
-    numbers = torch.tensor([tau, *sides[0], *sides[1], *star, *support.x.flatten(), *q.flatten()], dtype=torch.float64)
-    packed = base64.b64encode(numbers.numpy().astype("<f8").tobytes()).decode("ascii")
-    return {"packed": f"data:application/octet-stream;base64,{packed}", "labels": support.y.tolist(), "classes": 3,
-            "names": NAMES, "queries": y.tolist()}
+def _widget(support: Data, query: Data, tau: float, star: Any, sides: Any, pictures: dict[str, Tensor], *,
+            question: str, invite: str, alt: str) -> Widget:
+    """The coordinates are packed: like a picture's, their bits differ from machine to machine."""
+    numbers = torch.tensor([tau, *sides[0], *sides[1], *star, *support.x.flatten(), *query.x.flatten()],
+                           dtype=torch.float64)
+    data = {"packed": f"data:application/octet-stream;base64,{base64_of(numbers, '<f8')}",
+            "labels": support.y.tolist(), "classes": 3, "names": NAMES, "queries": query.y.tolist(),
+            "question": question, "invite": invite}
+    return Widget("cells.js", data, alt=alt, png=_png(support.y, query, sides, pictures), parts=("elements.js",),
+                  colours=32)
 
 
-def _widget(data: dict[str, Any], alt: str, pictures: list[tuple[str, Tensor]], q: Tensor, sides: Any) -> Widget:
-    widget = Widget("cells.js", data, alt=alt, png=_png(data, pictures, q, sides), parts=("elements.js",))
-    widget.colours = 32
-    return widget
-
-
-def _png(data: dict[str, Any], pictures: list[tuple[str, Tensor]], q: Tensor, sides: Any) -> bytes:
+def _png(labels: Tensor, query: Data, sides: Any, pictures: dict[str, Tensor]) -> bytes:
     """Cells, one picture below the other; as wide as a phone, so that its text stays legible."""
     (x0, x1), (y0, y1) = sides
     height = 0.3 + len(pictures) * (0.3 + 3.4 * (y1 - y0) / (x1 - x0))  # inches
     figure, axes = plt.subplots(len(pictures), 1, figsize=(3.6, height), facecolor="white", layout="constrained",
                                 squeeze=False)
-    for axis, (title, points) in zip(axes[:, 0], pictures, strict=True):
-        _cells(axis, points, torch.tensor(data["labels"]), sides)
-        for (a, b), n in zip(q.tolist(), data["queries"], strict=True):
+    grid = torch.meshgrid(*(torch.linspace(*side, 300, dtype=torch.float64) for side in sides), indexing="xy")
+    for axis, (title, points) in zip(axes[:, 0], pictures.items(), strict=True):
+        means = class_means(points, labels, 3)
+        cell = torch.cdist(torch.stack(grid, -1).flatten(0, 1), means).argmin(1).reshape(300, 300)
+        axis.contourf(*grid, cell, levels=[-0.5, 0.5, 1.5, 2.5], colors=COLOURS[:3], alpha=0.2, antialiased=False)
+        axis.contour(*grid, cell, levels=[0.5, 1.5], colors="black", linewidths=0.8, antialiased=False)
+        for n, shape in enumerate("os^"):
+            axis.plot(*points[labels == n].T, shape, color=COLOURS[n], markersize=6)
+            axis.plot(*means[n], shape, color=COLOURS[n], markersize=13, markeredgecolor="black", markeredgewidth=1.5)
+        for (a, b), n in zip(query.x.tolist(), query.y.tolist(), strict=True):
             axis.plot(a, b, "os^"[n], color=COLOURS[n], markersize=3)
         axis.set(xlim=(x0, x1), ylim=(y0, y1), xticks=[], yticks=[], aspect="equal")
         axis.set_title(title, fontsize=10)
     axes[-1, 0].set_xlabel("large marks: the means of the classes", fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def _cells(axis: Axes, points: Tensor, labels: Tensor, sides: Any) -> None:
-    means = class_means(points, labels, 3)
-    a, b = torch.meshgrid(*(torch.linspace(*side, 300, dtype=torch.float64) for side in sides), indexing="xy")
-    cell = torch.cdist(torch.stack([a, b], -1).flatten(0, 1), means).argmin(1).reshape(a.shape)
-    axis.contourf(a, b, cell, levels=[-0.5, 0.5, 1.5, 2.5], colors=COLOURS[:3], alpha=0.2, antialiased=False)
-    axis.contour(a, b, cell, levels=[0.5, 1.5], colors="black", linewidths=0.8, antialiased=False)
-    for n, shape in enumerate("os^"):
-        axis.plot(*points[labels == n].T, shape, color=COLOURS[n], markersize=6)
-        axis.plot(*means[n], shape, color=COLOURS[n], markersize=13, markeredgecolor="black", markeredgewidth=1.5)
+    return picture(figure, 110)

@@ -1,19 +1,16 @@
 """The few-shot game: N labelled drawings, one new drawing, and twenty rounds against the machines."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from metalib.episode import Episode
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, picture
 from metalib.learner import Learner
 
 
@@ -69,8 +66,6 @@ class Game(Widget):
         ValueError: not one shot, or a player with another number of picks.
     """
 
-    colours = 4  # ink on paper
-
     def __init__(self, rounds: Episode, rivals: Mapping[str, Tensor], *, scores: Mapping[str, str] | None = None,
                  scores_head: str = "many episodes", names: Sequence[str] = (), title: str = "Which one is it?",
                  intro: str = "") -> None:
@@ -90,11 +85,14 @@ class Game(Widget):
                    for who, chosen in rivals.items()]
         data = {"rounds": texts, "rivals": players, "size": self.query.shape[-1], "long": scores_head, "title": title,
                 "intro": intro}
-        super().__init__("game.js", data, png=_png(self._paper()),
+        super().__init__("game.js", data, png=self._paper(), colours=4,  # ink on paper
                          alt=f"A game of {T} rounds: which of {N} drawings shows the same letter as a new drawing?")
 
-    def _paper(self) -> Figure:
-        """The rounds to play with a pencil: the query on the left of the line, its N candidates on the right."""
+    def _paper(self) -> bytes:
+        """The rounds to play with a pencil: the query on the left of the line, its N candidates on the right.
+
+        A small PNG: 16 greys are enough for drawings that have 16.
+        """
         T, N = self.support.shape[:2]
         columns, big = 2 if T > 6 else 1, 12.0  # points: 11 pixels when two columns fill the width of a phone
         figure, axes = plt.subplots(-(-T // columns), columns * (N + 2), squeeze=False, layout="constrained",
@@ -113,7 +111,9 @@ class Game(Widget):
                     axis.axvline(0.5, color="0.6", linewidth=1)
             axes[row, left].text(-0.15, 0.5, str(t + 1), transform=axes[row, left].transAxes, va="center", ha="right",
                                  fontsize=big, weight="bold")
-        return figure
+        image = Image.open(io.BytesIO(picture(figure, 110))).convert("L").quantize(16)
+        image.save(small := io.BytesIO(), "png", optimize=True)
+        return small.getvalue()
 
     def key(self) -> str:
         """The right answers, numbered as on paper: "1: 4   2: 1   ..."."""
@@ -138,12 +138,3 @@ def pack(image: Tensor) -> str:
         else:
             text += ["z"] * (length // 20) + [chr(102 + length % 20)] * (length % 20 > 0)
     return "".join(text)
-
-
-def _png(figure: Figure) -> bytes:
-    """A small PNG: 16 greys are enough for drawings that have 16."""
-    with io.BytesIO() as large, io.BytesIO() as small:
-        figure.savefig(large, format="png", dpi=110)
-        plt.close(figure)
-        Image.open(large).convert("L").quantize(16).save(small, format="png", optimize=True)
-        return small.getvalue()

@@ -1,15 +1,11 @@
 """Chapter 3's figure: fifty tests at a press, each with its interval, and how many of the intervals miss the truth."""
 
-from __future__ import annotations
-
-import io
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, picture
 from metalib.functional import seeded
 from metalib.judging.score import T_QUANTILES
 
@@ -66,9 +62,7 @@ def figure(tasks: int = 5, *, seed: int | None = None) -> Widget:
             "axes": [[n, *axis] for n, axis in AXES.items()]}
     alt = (f"Fifty 95 % intervals of the same model, each from a test of {tasks} tasks, and the true mean, which some "
            "of them miss. One can draw more, change the number of tasks and the kind of interval, and count.")
-    widget = Widget("intervals.js", data, alt=alt, png=_png(tasks), parts=("slide.js",))
-    widget.colours = 12
-    return widget
+    return Widget("intervals.js", data, alt=alt, png=_png(tasks), parts=("slide.js",), colours=12)
 
 
 def _png(tasks: int) -> bytes:
@@ -88,7 +82,4 @@ def _png(tasks: int) -> bytes:
              xlim=(truth - AXES[tasks][0], truth + AXES[tasks][0]), ylim=(TESTS, -1))
     axis.set_title("95 % intervals, mean ± 1.96 s / √n", fontsize=10)
     figure.legend(fontsize=9, loc="outside lower center", frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return picture(figure, 110)

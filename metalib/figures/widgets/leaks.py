@@ -1,9 +1,5 @@
 """Chapter 2's figure: one learner, one small world, and the leaks of an exam as switches."""
 
-from __future__ import annotations
-
-import base64
-import io
 from collections.abc import Collection
 from typing import Any
 
@@ -15,7 +11,7 @@ from torch import Tensor
 from metalib.data import ClassImages
 from metalib.episode import Data, Episode
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, base64_of, picture
 from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
 from metalib.learner import Learner
@@ -144,20 +140,18 @@ class Leaks(Widget):
         record: `metalib.record("leaks")`, for the leak that needs training (2, split by image).
     """
 
-    colours = 16
-
     def __init__(self, images: ClassImages, record: dict[str, Any]) -> None:
         exam, practice = self.world = bank(images)
         greys = (exam.images[:CHARACTERS * DRAWINGS] // (255 // (GREYS - 1))).flatten().reshape(-1, 4)
-        packed = (greys * torch.tensor([1, 4, 16, 64], dtype=torch.uint8)).sum(1).to(torch.uint8)  # four pixels a byte
-        sums = (practice[:CHARACTERS] * DRAWINGS * (GREYS - 1)).round().to(torch.uint8)
+        pixels = (greys * torch.tensor([1, 4, 16, 64], dtype=torch.uint8)).sum(1)  # four a byte
+        sums = (practice[:CHARACTERS] * DRAWINGS * (GREYS - 1)).round()
         gain = record["unseen"]["pairs"]["the exam's own classes minus other scripts"]
         data = {"leaks": [{"key": k, "n": n, "name": name, "what": what} for k, (n, name, what) in LEAKS.items()],
                 "split": f"{100 * gain['mean']:+.1f} ± {100 * gain['ci95']:.1f}", "seeds": record["config"]["seeds"],
-                "exam": _base64(packed), "practice": _base64(sums), "characters": CHARACTERS, "drawings": DRAWINGS,
-                "size": SIZE, "greys": GREYS, "way": WAY, "query": QUERY, "exams": EXAMS, "practiceExams": PRACTICE,
-                "place": PLACE, "recall": RECALL, "sure": SURE}
-        super().__init__("leaks.js", data, png=self._paper(), parts=("leaks_world.js",),
+                "exam": base64_of(pixels, "u1"), "practice": base64_of(sums, "u1"), "characters": CHARACTERS,
+                "drawings": DRAWINGS, "size": SIZE, "greys": GREYS, "way": WAY, "query": QUERY, "exams": EXAMS,
+                "practiceExams": PRACTICE, "place": PLACE, "recall": RECALL, "sure": SURE}
+        super().__init__("leaks.js", data, png=self._paper(), parts=("leaks_world.js",), colours=16,
                          alt="Six leaks of an exam as switches, and the accuracy of one learner with and without them")
 
     def _paper(self) -> bytes:
@@ -171,10 +165,4 @@ class Leaks(Widget):
                           color=COLOURS[3] if i else "0.3", mfc=None if i else "white")
         axis.set_yticks([-i for i in range(len(names))], names, fontsize=10)
         axis.set_xlabel("accuracy (%) and\n95 % interval", fontsize=10)
-        figure.savefig(file := io.BytesIO(), format="png", dpi=150)
-        plt.close(figure)
-        return file.getvalue()
-
-
-def _base64(tensor: Tensor) -> str:
-    return base64.b64encode(tensor.contiguous().numpy().tobytes()).decode("ascii")
+        return picture(figure, 150)

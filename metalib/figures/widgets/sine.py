@@ -1,12 +1,8 @@
 """Chapter 1's figure: five points of a sine wave, three networks that adapt to them, and one to meta-train."""
 
-from __future__ import annotations
-
 import base64
-import io
 import json
 import math
-from importlib.resources import files
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,7 +12,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from metalib.episode import Data
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, base64_of, picture, text
 from metalib.learners.maml import MAML
 from metalib.nets import mlp
 
@@ -39,13 +35,12 @@ def network() -> mlp:
 
 def weights() -> dict[str, Any]:
     """What recipes/sine.py wrote: how it was made, shot, steps, alpha, and the starts as text."""
-    return json.loads((files("metalib.figures.widgets") / "sine.json").read_text(encoding="utf-8"))
+    return json.loads(text("sine.json"))
 
 
 def encode(net: mlp) -> str:
     """All weights as base64 of little-endian float32, in the order of `parameters()`."""
-    vector = parameters_to_vector(net.parameters()).detach().numpy().astype("<f4")
-    return base64.b64encode(vector.tobytes()).decode("ascii")
+    return base64_of(parameters_to_vector(net.parameters()), "<f4")
 
 
 def decode(text: str) -> mlp:
@@ -108,7 +103,4 @@ def _png(steps: int) -> bytes:
     axis.plot(*xy.T, "ko", label="support points")
     axis.set(xlabel="input x (radians)", ylabel="y", ylim=(-6, 6))
     axis.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return picture(figure, 110)

@@ -1,9 +1,5 @@
 """Chapter 4's figure: the meta-loss of a two-parameter MAML, with three arrows that claim to be its gradient."""
 
-from __future__ import annotations
-
-import io
-
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
@@ -11,7 +7,7 @@ from torch.func import functional_call, vmap
 
 from metalib.episode import Episode, task_axis
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, picture
 from metalib.learners.maml import MAML
 from metalib.tasks import Sinusoids
 
@@ -149,7 +145,4 @@ def _png(steps: int, start: tuple[float, float]) -> bytes:
     axis.set(xlabel="phase b (radians)", ylabel="amplitude a", xlim=SIDE[1], ylim=SIDE[0], aspect="equal")
     axis.set_title(f"downhill in the meta-loss, J = {steps}", fontsize=10)
     figure.legend(fontsize=9, loc="outside lower center", frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    plt.close(figure)
-    return buffer.getvalue()
+    return picture(figure, 150)

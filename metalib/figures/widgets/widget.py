@@ -1,7 +1,5 @@
 """Figures that run in the page: plain JavaScript in the output, a picture where there is none."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -9,7 +7,27 @@ import json
 from importlib.resources import files
 from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
+
+
+def picture(figure: Figure, dpi: int) -> bytes:
+    """The figure as a PNG; it is closed then."""
+    figure.savefig(file := io.BytesIO(), format="png", dpi=dpi)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def text(file: str) -> str:
+    """A file that lies beside this one: a script, or data."""
+    return (files("metalib.figures.widgets") / file).read_text(encoding="utf-8")
+
+
+def base64_of(numbers: Tensor, dtype: str) -> str:
+    """Numbers as base64, which the page unpacks: "<f4" is little-endian float32, "u1" uint8, as NumPy names them."""
+    return base64.b64encode(numbers.detach().cpu().numpy().astype(dtype).tobytes()).decode("ascii")
 
 
 def light(png: bytes, colours: int) -> bytes:
@@ -35,19 +53,18 @@ class Widget:
         alt: what the figure shows, in a sentence.
         png: the stand-in picture.
         parts: other files beside this one, which `script` calls.
+        colours: how many the picture inside the element has.
     """
 
-    colours = 128  # of the picture inside the element
-
-    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes,
-                 parts: tuple[str, ...] = ()) -> None:
+    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes, parts: tuple[str, ...] = (),
+                 colours: int = 128) -> None:
         self.script, self.data, self.alt, self.png, self.parts = script, data, alt, png, parts
+        self.colours = colours
 
     def html(self) -> str:
         """The element with its picture, its data and its code."""
         name = self.script.removesuffix(".js")
-        folder = files("metalib.figures.widgets")
-        code = "\n".join((folder / f).read_text(encoding="utf-8") for f in (*self.parts, self.script))
+        code = "\n".join(map(text, (*self.parts, self.script)))
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
         alt = html.escape(self.alt)
         picture = base64.b64encode(light(self.png, self.colours)).decode()
