@@ -49,7 +49,7 @@ class BayesLinear(Learner):
 
     Args:
         encoder: f, maps inputs (M, ...) to features (M, D).
-        dim: D.
+        dim: D; without features, 0, the head is the constant alone.
         outputs: P; each has a head of its own, and all have one C.
         precision: where exp rho starts, the same for all D+1 weights.
         noise: where the noise's standard deviation starts, in units of y.
@@ -71,10 +71,10 @@ class BayesLinear(Learner):
                  objective: str = "query", loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        for name, value in (("dim", dim), ("outputs", outputs)):
-            check_number(value, name, whole=True)
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1")
+        check_number(dim, "dim", whole=True)
+        check_number(outputs, "outputs", whole=True)
+        if outputs < 1:
+            raise ValueError(f"outputs={outputs}: expected at least 1")
         check_objective(objective, loss)
         self.encoder, self.dim, self.outputs, self.objective = encoder, dim, outputs, objective
         self.precision, self.noise = precision, noise
@@ -90,18 +90,18 @@ class BayesLinear(Learner):
     def adapt(self, data: Data, phi: Heads | None = None) -> Heads:
         """The posterior over heads. `phi` is the belief before, the prior if None: adapt(S2, adapt(S1)) is
         adapt(S1 + S2)."""
-        (m, C), z, y, variance = phi or self.prior(), self._features(data.x), self._targets(data), self._variance()
-        L = factor(z @ C @ z.T + variance * eye(z, len(z)))
+        (m, C), z, variance = phi or self.prior(), self._features(data.x), self._variance()
+        L = factor(z @ C @ z.T, variance)
         G = whitened(L.mT, whitened(L, z @ C), upper=True).T  # (D+1, K)
         rest = eye(z, self.dim + 1) - G @ z
-        # (I - G Z) C (I - G Z)^T + noise^2 G G^T is C - G Z C, and no rounding makes a variance negative
-        return Heads(m + G @ (y - z @ m), rest @ C @ rest.T + variance * G @ G.T)
+        # (I - G Z) C (I - G Z)^T + noise^2 G G^T is C - G Z C without its difference of nearly equal numbers
+        return Heads(m + G @ (targets(data, self.outputs) - z @ m), rest @ C @ rest.T + variance * G @ G.T)
 
     def predict(self, phi: Heads, x: Tensor) -> Normal:
         """Mean and standard deviation, (M, P) each, the noise included."""
         z = self._features(x)
-        mean, variance = z @ phi.mean, ((z @ phi.covariance) * z).sum(1, keepdim=True) + self._variance()
-        return Normal(mean, variance.sqrt().expand_as(mean))
+        mean, left = z @ phi.mean, ((z @ phi.covariance) * z).sum(1, keepdim=True)
+        return Normal(mean, (left.clamp(min=0) + self._variance()).sqrt().expand_as(mean))  # rounding may leave -0
 
     def log_evidence(self, data: Data, phi: Heads | None = None) -> Tensor:
         """log p(y | x) of all targets together, in nats, under the belief phi (the prior if None); a scalar.
@@ -109,7 +109,7 @@ class BayesLinear(Learner):
         log_evidence(S1 + S2) is log_evidence(S1) + log_evidence(S2, adapt(S1)).
         """
         (m, C), z = phi or self.prior(), self._features(data.x)
-        return log_density(self._targets(data) - z @ m, factor(z @ C @ z.T + self._variance() * eye(z, len(z))))
+        return log_density(targets(data, self.outputs) - z @ m, factor(z @ C @ z.T, self._variance()))
 
     def forward(self, episode: Episode) -> Tensor:
         """The meta-loss of one task: -log p of its query given its support, or of both together; per target."""
@@ -126,9 +126,6 @@ class BayesLinear(Learner):
         if z.shape[1] != self.dim + 1:
             raise ValueError(f"the encoder returned {z.shape[1] - 1} features with dim={self.dim}: make them equal")
         return z
-
-    def _targets(self, data: Data) -> Tensor:
-        return targets(data, self.outputs)
 
 
 def check_objective(objective: str, loss: Callable[..., Tensor] | None) -> None:
@@ -154,14 +151,15 @@ def joined(episode: Episode) -> Data:
     return Data(torch.cat([x, query.x]), torch.cat([y, query.y]), way)
 
 
-def factor(K: Tensor) -> Tensor:
-    """The Cholesky factor L of a symmetric K (M, M) without negative eigenvalues, K = L L^T; NaN where there is none.
+def factor(K: Tensor, variance: Tensor) -> Tensor:
+    """L with L L^T = K + variance I, for a symmetric K (M, M) without negative eigenvalues; NaN where there is none.
 
-    The diagonal grows by 4 (machine epsilon) * (trace of K), about what rounding took. `cholesky_ex` does not raise,
-    because one bad matrix would end the whole meta-batch with it.
+    The variance is taken to be 8 (machine epsilon) * (mean of K's diagonal) at least, about what rounding took from K;
+    where it is larger nothing is added. `cholesky_ex` does not raise, because one bad matrix would end the whole
+    meta-batch with it.
     """
-    jitter = 4 * torch.finfo(K.dtype).eps * K.diagonal().sum()
-    L, failed = torch.linalg.cholesky_ex(K + jitter * eye(K, len(K)))
+    least = 8 * torch.finfo(K.dtype).eps * K.diagonal().mean()
+    L, failed = torch.linalg.cholesky_ex(K + torch.maximum(variance, least) * eye(K, len(K)))
     return torch.where(failed > 0, torch.nan, L)
 
 

@@ -13,7 +13,7 @@ from metalib.distributions import Normal
 from metalib.episode import Data, Episode
 from metalib.functional import squared_distance
 from metalib.learner import Learner
-from metalib.learners.bayes import eye, check_objective, factor, joined, log_density, targets, whitened
+from metalib.learners.bayes import check_objective, factor, joined, log_density, targets, whitened
 from metalib.learners.metric import embeddings, floats_of, logarithm
 
 KERNELS = {"rbf": (True, False), "linear": (False, True), "both": (True, True)}
@@ -86,7 +86,7 @@ class DeepKernelGP(Learner):
     def adapt(self, support: Data) -> Conditioned:
         """The support's features and what its targets say; no support leaves the prior."""
         z = embeddings(self.encoder, support.x)
-        L = factor(self.covariance(z, z) + self._variance() * eye(z, len(z)))
+        L = factor(self.covariance(z, z), self._variance())
         return Conditioned(z, L, whitened(L, targets(support, self.outputs) - self.mean))
 
     def predict(self, phi: Conditioned, x: Tensor) -> Normal:

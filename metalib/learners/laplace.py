@@ -14,7 +14,7 @@ from metalib.fast.private import call, own_parameters
 from metalib.functional import Params
 from metalib.keys import key, normal
 from metalib.learner import Learner
-from metalib.learners.bayes import eye, factor, whitened
+from metalib.learners.bayes import factor, whitened
 from metalib.learners.maml import MAML, head_of
 from metalib.learners.metric import logarithm
 
@@ -83,12 +83,12 @@ class LaplaceMAML(Learner):
         phi = self.maml.adapt(support, steps)
         z, strength = self._features(phi, support.x), self.log_precision.exp()
         if support.way is None:
-            return {"phi": phi, "L": factor(z.T @ z * (-2 * self.log_noise).exp() + strength * eye(z, z.shape[1]))}
+            return {"phi": phi, "L": factor(z.T @ z * (-2 * self.log_noise).exp(), strength)}
         w = self._head(phi)  # (D+1, N)
         p = (z @ w).softmax(-1)
         H = p.diag_embed() - p[:, :, None] * p[:, None]  # (NK, N, N)
         G = torch.einsum("ma,mb,mij->aibj", z, z, H).reshape(w.numel(), w.numel())
-        L = factor(G + strength * eye(G, len(G)))
+        L = factor(G, strength)
         e = normal(key(0).to(z.device), w.numel(), self.samples // 2, dtype=z.dtype)  # the same for every task
         d = whitened(L.mT, e, upper=True).T.unflatten(1, w.shape)
         return {"phi": phi, "heads": torch.cat([w + d, w - d])}
