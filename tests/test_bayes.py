@@ -279,7 +279,8 @@ def test_adapt_is_a_function_of_the_support_as_a_set_and_leaves_the_parameters_a
 
 @pytest.mark.parametrize(("wrong", "match"), [
     ({"dim": -1}, "dim=-1"), ({"outputs": 0}, "outputs=0"), ({"precision": 0.0}, "precision"),
-    ({"noise": -1.0}, "noise"), ({"objective": "elbo"}, "query"), ({"objective": "evidence", "loss": lambda p, y: 0}, "loss=None")])
+    ({"noise": -1.0}, "noise"), ({"objective": "elbo"}, "query"),
+    ({"objective": "evidence", "loss": lambda p, y: 0}, "loss=None")])
 def test_arguments_out_of_range_are_refused(wrong, match):
     with pytest.raises(ValueError, match=match):
         BayesLinear(mlp(1, (4,), 3), **{"dim": 3, **wrong})
