@@ -134,7 +134,7 @@ def test_an_empty_support_leaves_the_prior_which_is_finite():
     learner, x = drawn(), points(4).x
     got = learner.predict(learner.adapt(points(0)), x)
     assert torch.equal(got.mean, learner.mean.expand(4, 1))
-    prior = (learner.variance(learner.encoder(x)) + (2 * learner.log_noise).exp()).sqrt()
+    prior = (learner.prior_variance(learner.encoder(x)) + learner.variance).sqrt()
     torch.testing.assert_close(got.std[:, 0], prior)
     assert bool(got.std.isfinite().all())
 

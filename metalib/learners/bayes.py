@@ -16,8 +16,6 @@ from metalib.learner import Learner
 from metalib.learners.head import features
 from metalib.learners.metric import floats_of, logarithm
 
-OBJECTIVES = ("query", "evidence")
-
 
 class Heads(NamedTuple):
     """A normal distribution over heads: of each output's weights, with a covariance that the outputs share.
@@ -31,7 +29,52 @@ class Heads(NamedTuple):
     covariance: Tensor
 
 
-class BayesLinear(Learner):
+class Believing(Learner):
+    """What learners with an evidence share: the noise, and which likelihood is the meta-loss.
+
+    A subclass defines `log_evidence(data)`. `BayesLinear` says what the arguments are.
+    """
+
+    shares_weights = True
+
+    def __init__(self, encoder: nn.Module, outputs: int, noise: float, objective: str,
+                 loss: Callable[[Normal, Tensor], Tensor] | None) -> None:
+        super().__init__(loss)
+        check_network(encoder)
+        check_number(outputs, "outputs", whole=True)
+        if outputs < 1:
+            raise ValueError(f"outputs={outputs}: expected at least 1")
+        if objective not in ("query", "evidence"):
+            raise ValueError(f"objective={objective!r}: expected 'query' or 'evidence'")
+        if objective == "evidence" and loss is not None:
+            raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take "
+                             "objective='query'")
+        self.encoder, self.outputs, self.noise, self.objective = encoder, outputs, noise, objective
+        self.log_noise = logarithm(noise, "noise", encoder)
+
+    @property
+    def variance(self) -> Tensor:
+        """noise^2, a scalar."""
+        return (2 * self.log_noise).exp()
+
+    def forward(self, episode: Episode) -> Tensor:
+        """The meta-loss of one task: -log p of its query given its support, or of both together; per target."""
+        if self.objective == "query":
+            return super().forward(episode)
+        (x, y, way), query = episode
+        whole = Data(torch.cat([x, query.x]), torch.cat([y, query.y]), way)
+        return -self.log_evidence(whole) / whole.y.numel()
+
+    def targets(self, data: Data) -> Tensor:
+        """y, (M, P) floats; anything else is refused, because broadcasting would hide it."""
+        if data.y.shape != (len(data.x), self.outputs) or not data.y.is_floating_point():
+            raise ValueError(f"targets are {data.y.dtype} of shape {tuple(data.y.shape)}, expected floats "
+                             f"{(len(data.x), self.outputs)}: set outputs=, or give y[:, None]; labels of classes are "
+                             "no targets here (RidgeHead and ProtoNet take them)")
+        return data.y
+
+
+class BayesLinear(Believing):
     """A head is drawn from a normal distribution; adaptation conditions that distribution on the support, exactly.
 
         w ~ N(m, C),    C = diag(exp -rho)           the prior over heads; its last entry belongs to the constant 1
@@ -65,22 +108,13 @@ class BayesLinear(Learner):
     Harrison, Sharma and Pavone (2018), "Meta-learning priors for efficient online Bayesian regression", WAFR.
     """
 
-    shares_weights = True
-
     def __init__(self, encoder: nn.Module, dim: int, outputs: int = 1, *, precision: float = 1.0, noise: float = 0.5,
                  objective: str = "query", loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
-        super().__init__(loss)
-        check_network(encoder)
+        super().__init__(encoder, outputs, noise, objective, loss)
         check_number(dim, "dim", whole=True)
-        check_number(outputs, "outputs", whole=True)
-        if outputs < 1:
-            raise ValueError(f"outputs={outputs}: expected at least 1")
-        check_objective(objective, loss)
-        self.encoder, self.dim, self.outputs, self.objective = encoder, dim, outputs, objective
-        self.precision, self.noise = precision, noise
+        self.dim, self.precision = dim, precision
         start = logarithm(precision, "precision", encoder).detach()
         self.log_precision = nn.Parameter(start.repeat(dim + 1))
-        self.log_noise = logarithm(noise, "noise", encoder)
         self.prior_mean = nn.Parameter(torch.zeros_like(floats_of(encoder).new_empty(dim + 1, outputs)))
 
     def prior(self) -> Heads:
@@ -90,18 +124,18 @@ class BayesLinear(Learner):
     def adapt(self, data: Data, phi: Heads | None = None) -> Heads:
         """The posterior over heads. `phi` is the belief before, the prior if None: adapt(S2, adapt(S1)) is
         adapt(S1 + S2)."""
-        (m, C), z, variance = phi or self.prior(), self._features(data.x), self._variance()
-        L = factor(z @ C @ z.T, variance)
+        (m, C), z = phi or self.prior(), self._features(data.x)
+        L = factor(z @ C @ z.T, self.variance)
         G = whitened(L.mT, whitened(L, z @ C), upper=True).T  # (D+1, K)
         rest = eye(z, self.dim + 1) - G @ z
-        # (I - G Z) C (I - G Z)^T + noise^2 G G^T is C - G Z C without its difference of nearly equal numbers
-        return Heads(m + G @ (targets(data, self.outputs) - z @ m), rest @ C @ rest.T + variance * G @ G.T)
+        # C - G Z C, without its difference of nearly equal numbers
+        return Heads(m + G @ (self.targets(data) - z @ m), rest @ C @ rest.T + self.variance * G @ G.T)
 
     def predict(self, phi: Heads, x: Tensor) -> Normal:
         """Mean and standard deviation, (M, P) each, the noise included."""
         z = self._features(x)
         mean, left = z @ phi.mean, ((z @ phi.covariance) * z).sum(1, keepdim=True)
-        return Normal(mean, (left.clamp(min=0) + self._variance()).sqrt().expand_as(mean))  # rounding may leave -0
+        return Normal(mean, (left.clamp(min=0) + self.variance).sqrt().expand_as(mean))  # rounding may leave -0
 
     def log_evidence(self, data: Data, phi: Heads | None = None) -> Tensor:
         """log p(y | x) of all targets together, in nats, under the belief phi (the prior if None); a scalar.
@@ -109,46 +143,13 @@ class BayesLinear(Learner):
         log_evidence(S1 + S2) is log_evidence(S1) + log_evidence(S2, adapt(S1)).
         """
         (m, C), z = phi or self.prior(), self._features(data.x)
-        return log_density(targets(data, self.outputs) - z @ m, factor(z @ C @ z.T, self._variance()))
-
-    def forward(self, episode: Episode) -> Tensor:
-        """The meta-loss of one task: -log p of its query given its support, or of both together; per target."""
-        if self.objective == "query":
-            return super().forward(episode)
-        whole = joined(episode)
-        return -self.log_evidence(whole) / whole.y.numel()
-
-    def _variance(self) -> Tensor:
-        return (2 * self.log_noise).exp()
+        return log_density(self.targets(data) - z @ m, factor(z @ C @ z.T, self.variance))
 
     def _features(self, x: Tensor) -> Tensor:
         z = features(self.encoder, x)  # (M, D+1)
         if z.shape[1] != self.dim + 1:
             raise ValueError(f"the encoder returned {z.shape[1] - 1} features with dim={self.dim}: make them equal")
         return z
-
-
-def check_objective(objective: str, loss: Callable[..., Tensor] | None) -> None:
-    """Raises a ValueError for another meta-loss than the two, or for two at once."""
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r}: expected 'query' or 'evidence'")
-    if objective == "evidence" and loss is not None:
-        raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take objective='query'")
-
-
-def targets(data: Data, outputs: int) -> Tensor:
-    """y, (M, P) floats; anything else is refused, because broadcasting would hide it."""
-    if data.y.shape != (len(data.x), outputs) or not data.y.is_floating_point():
-        raise ValueError(f"targets are {data.y.dtype} of shape {tuple(data.y.shape)}, expected floats "
-                         f"{(len(data.x), outputs)}: set outputs=, or give y[:, None]; labels of classes are no "
-                         "targets here (RidgeHead and ProtoNet take them)")
-    return data.y
-
-
-def joined(episode: Episode) -> Data:
-    """Support and query of one task as one data set."""
-    (x, y, way), query = episode
-    return Data(torch.cat([x, query.x]), torch.cat([y, query.y]), way)
 
 
 def factor(K: Tensor, variance: Tensor) -> Tensor:

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
 from metalib.distributions import Normal
-from metalib.episode import Data, Episode
+from metalib.episode import Data
 from metalib.functional import squared_distance
-from metalib.learner import Learner
-from metalib.learners.bayes import check_objective, factor, joined, log_density, targets, whitened
+from metalib.learners.bayes import Believing, factor, log_density, whitened
 from metalib.learners.metric import embeddings, floats_of, logarithm
 
 KERNELS = {"rbf": (True, False), "linear": (False, True), "both": (True, True)}
@@ -33,7 +31,7 @@ class Conditioned(NamedTuple):
     white: Tensor
 
 
-class DeepKernelGP(Learner):
+class DeepKernelGP(Believing):
     """Deep kernel transfer: an exact Gaussian process whose kernel compares learned features.
 
         g ~ GP(c, k),    y = g(x) + noise e        k(x, x') = a^2 exp(-|f(x) - f(x')|^2 / 2 l^2) + b^2 <f(x), f(x')>
@@ -63,51 +61,37 @@ class DeepKernelGP(Learner):
     kernels", NeurIPS; Wilson, Hu, Salakhutdinov and Xing (2016), "Deep kernel learning", AISTATS.
     """
 
-    shares_weights = True
-
     def __init__(self, encoder: nn.Module, outputs: int = 1, *, kernel: str = "rbf", scale: float = 1.0,
                  length: float = 1.0, noise: float = 0.5, objective: str = "query",
                  loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
-        super().__init__(loss)
-        check_network(encoder)
-        check_number(outputs, "outputs", whole=True)
-        if outputs < 1 or kernel not in KERNELS:
-            raise ValueError(f"outputs={outputs}, kernel={kernel!r}: expected at least 1, and one of {[*KERNELS]}")
-        check_objective(objective, loss)
-        self.encoder, self.outputs, self.kernel, self.objective = encoder, outputs, kernel, objective
-        self.scale, self.length, self.noise = scale, length, noise
+        super().__init__(encoder, outputs, noise, objective, loss)
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel={kernel!r}: expected one of {[*KERNELS]}")
+        self.kernel, self.scale, self.length = kernel, scale, length
         round_, flat = KERNELS[kernel]
         self.log_scale = logarithm(scale, "scale", encoder) if round_ else None
         self.log_length = logarithm(length, "length", encoder) if round_ else None
         self.log_slope = logarithm(scale, "scale", encoder) if flat else None
-        self.log_noise = logarithm(noise, "noise", encoder)
         self.mean = nn.Parameter(torch.zeros_like(floats_of(encoder).new_empty(outputs)))
 
     def adapt(self, support: Data) -> Conditioned:
         """The support's features and what its targets say; no support leaves the prior."""
         z = embeddings(self.encoder, support.x)
-        L = factor(self.covariance(z, z), self._variance())
-        return Conditioned(z, L, whitened(L, targets(support, self.outputs) - self.mean))
+        L = factor(self.covariance(z, z), self.variance)
+        return Conditioned(z, L, whitened(L, self.targets(support) - self.mean))
 
     def predict(self, phi: Conditioned, x: Tensor) -> Normal:
         """Mean and standard deviation, (M, P) each, the noise included."""
         z = embeddings(self.encoder, x)
         v = whitened(phi.L, self.covariance(phi.z, z))  # (K, M)
-        left = (self.variance(z) - v.square().sum(0)).clamp(min=0)  # rounding may leave less than nothing
+        left = (self.prior_variance(z) - v.square().sum(0)).clamp(min=0)  # rounding may leave less than nothing
         mean = self.mean + v.T @ phi.white
-        return Normal(mean, (left + self._variance()).sqrt()[:, None].expand_as(mean))
+        return Normal(mean, (left + self.variance).sqrt()[:, None].expand_as(mean))
 
     def log_evidence(self, data: Data) -> Tensor:
         """log p(y | x) of all targets together, in nats; a scalar."""
         phi = self.adapt(data)
         return log_density(phi.L @ phi.white, phi.L)
-
-    def forward(self, episode: Episode) -> Tensor:
-        """The meta-loss of one task: -log p of its query given its support, or of both together; per target."""
-        if self.objective == "query":
-            return super().forward(episode)
-        whole = joined(episode)
-        return -self.log_evidence(whole) / whole.y.numel()
 
     def covariance(self, a: Tensor, b: Tensor) -> Tensor:
         """k between the rows of features a (M, D) and b (N, D): (M, N)."""
@@ -116,12 +100,9 @@ class DeepKernelGP(Learner):
             total = (2 * self.log_scale - 0.5 * squared_distance(a, b) * (-2 * self.log_length).exp()).exp()
         return total if self.log_slope is None else total + (2 * self.log_slope).exp() * a @ b.T
 
-    def variance(self, z: Tensor) -> Tensor:
+    def prior_variance(self, z: Tensor) -> Tensor:
         """k(x, x) for each row of features z (M, D): (M,)."""
         total = torch.zeros_like(z[:, 0])
         if self.log_scale is not None:
             total = total + (2 * self.log_scale).exp()
         return total if self.log_slope is None else total + (2 * self.log_slope).exp() * z.square().sum(1)
-
-    def _variance(self) -> Tensor:
-        return (2 * self.log_noise).exp()

@@ -34,8 +34,8 @@ class LaplaceMAML(Learner):
 
     G is the Gauss-Newton matrix of the support's log-likelihood. The network is linear in its head, so nothing else is
     approximated than the posterior; with targets in squared error G is its exact Hessian. Meta-learned: theta, log
-    lambda and log noise, from -log p of the query. A lambda that is not learned says little: of one trained network
-    it made the widths wrong by any factor.
+    lambda and log noise, from -log p of the query. A lambda that nobody learned can be worse than no posterior at all:
+    chapter 10 measures one.
 
     To learn lambda and noise alone, on validation tasks, freeze the network of a trained MAML whose `adapts` does not
     look at `requires_grad`:

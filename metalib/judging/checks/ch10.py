@@ -31,8 +31,8 @@ def check_update(answer: Callable[..., Any]) -> None:
                 f"the variance of z w is {sure:.4g} afterwards, which is not less than before: what does one see?"))
             off = distance(_precision(after) - _precision(C), torch.outer(z, z) / noise**2)
             demand(off <= 1e-6, (
-                f"what the observation adds to the precision, the inverse of the covariance, is {percent(off)} off. How "
-                "large is the variance of the surprise, and does the noise enter as a std or as a variance?"))
+                f"what the observation adds to the precision, the inverse of the covariance, is {percent(off)} off. "
+                "How large is the variance of the surprise, and does the noise enter as a std or as a variance?"))
             pull = _precision(after) @ m - _precision(C) @ mean
             off = distance(pull, z * y / noise**2)
             demand(off <= 1e-6, (
