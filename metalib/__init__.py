@@ -20,6 +20,9 @@ from metalib.learners.head import LogisticHead, RidgeHead  # isort: skip
 from metalib.learners.matching import MatchingNet, RelationNet  # isort: skip
 from metalib.learners.process import NeuralProcess  # isort: skip
 from metalib.learners.sequence import SequenceLearner  # isort: skip
+from metalib.learners.bayes import BayesLinear  # isort: skip
+from metalib.learners.kernel import DeepKernelGP  # isort: skip
+from metalib.learners.laplace import LaplaceMAML  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
@@ -45,7 +48,7 @@ __all__ = [
     "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "mlp", "conv4", "WithContext",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
     "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
-    "NeuralProcess", "SequenceLearner",
+    "NeuralProcess", "SequenceLearner", "BayesLinear", "DeepKernelGP", "LaplaceMAML",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",

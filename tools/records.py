@@ -57,6 +57,7 @@ RECIPES = {
     "waves": Recipe("recipes/waves.py", "waves", ("sine",)),
     "joint": Recipe("recipes/joint.py", "joint"),
     "processes": Recipe("recipes/processes.py", "processes"),
+    "bayes": Recipe("recipes/bayes.py", "bayes"),
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "cheaper": Recipe("recipes/cheaper.py", "cheaper"),
     "incontext-linear": Recipe("recipes/incontext.py linear", "incontext-linear"),

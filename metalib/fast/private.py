@@ -74,7 +74,7 @@ def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
 def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str = "__call__") -> Any:
     """module(*args) with `params` in place of those of its parameters; the module itself is never touched.
 
-    With `method`, module.method(*args) is called instead, which takes no params.
+    With `method`, module.method(*args) is called instead.
 
     Every call that a learner makes to a network goes through here. A call with params has a twin to itself, which keeps
     them: activation checkpointing runs parts of it again in the backward pass, and must find them there. What the
@@ -82,7 +82,7 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str =
 
     Raises:
         ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
-        RuntimeError: activation checkpointing where no twin can be made.
+        RuntimeError: activation checkpointing where no twin can be made; there a `method` takes no params.
     """
     if is_twin(module):
         return _called(module, params, args, method)
@@ -100,10 +100,13 @@ def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...], m
     instead = {id(slots[k]): p for k, p in params.items()}
     own = twin(mine, instead) if is_twin(mine) else None
     if own is None:  # in place; each slot once, or a layer in two places keeps what it was given (torch 2.13)
+        if method != "__call__":
+            raise RuntimeError(f"{type(mine).__name__} can have no twin, so its {method} cannot be called with a "
+                               "task's weights: keep objects that lead back to the network out of it")
         once = {k: instead[id(p)] for k, p in _once(mine).items() if id(p) in instead}
         with torch.autograd.graph.disable_saved_tensors_hooks(RECOMPUTED):
             return functional_call(mine, once, args, tie_weights=False)
-    result = own(*args)
+    result = getattr(own, method)(*args)
     before, after = dict(mine.named_buffers()), dict(own.named_buffers())
     for k in {**before, **after}:
         if before.get(k) is not after.get(k):

@@ -121,7 +121,7 @@ class LogisticHead(Learner):
 def features(encoder: nn.Module, x: Tensor) -> Tensor:
     """[f(x), 1], (M, D+1)."""
     z = embeddings(encoder, x)
-    return torch.cat([z, torch.ones_like(z[:, :1])], 1)
+    return torch.cat([z, z.new_ones(len(z), 1)], 1)
 
 
 def ridge(z: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
