@@ -86,15 +86,7 @@ def meta_online(learner: Learner, stream: Episode, config: TrainConfig | None, *
     Finn, Rajeswaran, Kakade and Levine (2019), "Online meta-learning", ICML, for the leader; the window and forgetting
     are the usual ones of adaptive filters.
     """
-    _check_stream(stream)
-    if window is not None and not (_whole(window) and window >= 1):
-        raise ValueError(f"window={window!r}: expected at least 1 task to learn from, a whole number, or None for all; "
-                         "config=None never trains")
-    if isinstance(forgetting, bool) or not isinstance(forgetting, (int, float)) or not 0 <= forgetting <= 1:
-        raise ValueError(f"forgetting={forgetting!r}: expected a number from 0 (the last task alone) to 1 (all alike)")
-    if not _whole(first) or not 0 <= first <= stream.tasks:
-        raise ValueError(f"first={first!r}: expected 0 .. {stream.tasks}, the rounds of this stream that were played")
-    _check_config(config)
+    _check(stream, config, window, forgetting, first)
     before, scores = {k: v.detach().clone() for k, v in learner.state_dict().items()}, []
     try:
         with progress(stream.tasks, "meta-online", first) as bar:
@@ -125,8 +117,7 @@ def hindsight(learner: Learner, stream: Episode, config: TrainConfig, *, metric:
     Raises:
         ValueError: as `meta_online`.
     """
-    _check_stream(stream)
-    _check_config(config)
+    _check(stream, config)
     fit(learner, Past(stream, torch.ones(stream.tasks, dtype=torch.float64)), config)
     return meta_test(learner, FixedEpisodes(stream), stream.tasks, metric=metric).values
 
@@ -146,7 +137,8 @@ def regret(losses: Tensor, best: Tensor) -> Tensor:
     return (losses - best).cumsum(0)
 
 
-def _check_stream(stream: Episode) -> None:
+def _check(stream: Episode, config: TrainConfig | None, window: int | None = None, forgetting: float = 1.0,
+           first: int = 0) -> None:
     if not isinstance(stream, Episode):
         raise TypeError(f"the stream is a {type(stream).__name__}: expected an Episode whose task axis is time, as "
                         "Stream(at).rounds(n, generator=g) draws it")
@@ -157,12 +149,16 @@ def _check_stream(stream: Episode) -> None:
                 t = int((~good).nonzero()[0, 0])
                 raise ValueError(f"{part}.{what} of round {t} is not finite: leave that task out, or mend its numbers "
                                  "(an unseen value needs a number of its own)")
-
-
-def _check_config(config: TrainConfig | None) -> None:
     if config is not None and (config.checkpoint or config.log_dir or config.val_every):
         raise ValueError("TrainConfig(checkpoint=, log_dir=, val_every=) belong to one long training: leave them out; "
                          "cut a stream with first= and save(learner, path)")
+    if window is not None and not (_whole(window) and window >= 1):
+        raise ValueError(f"window={window!r}: expected at least 1 task to learn from, a whole number, or None for all; "
+                         "config=None never trains")
+    if isinstance(forgetting, bool) or not isinstance(forgetting, (int, float)) or not 0 <= forgetting <= 1:
+        raise ValueError(f"forgetting={forgetting!r}: expected a number from 0 (the last task alone) to 1 (all alike)")
+    if not _whole(first) or not 0 <= first <= stream.tasks:
+        raise ValueError(f"first={first!r}: expected 0 .. {stream.tasks}, the rounds of this stream that were played")
 
 
 def _whole(value: Any) -> bool:
