@@ -8,7 +8,8 @@ The public names, in reading order. A meta-learner is a function from a small da
 from metalib.episode import Data, Episode  # isort: skip
 from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
-from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids  # isort: skip
+from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids, Stream  # isort: skip
+from metalib.tasks.streams import moved  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
@@ -27,6 +28,7 @@ from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: s
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
 from metalib.training.train import meta_train, training_episodes  # isort: skip
+from metalib.training.online import hindsight, meta_online, regret  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip
 from metalib.judging.metrics import Metric, coverage  # isort: skip
 from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
@@ -45,11 +47,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Data", "Episode", "Normal", "ClassData", "ClassImages", "glyphs", "omniglot",
-    "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "mlp", "conv4", "WithContext",
+    "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "Stream", "moved",
+    "mlp", "conv4", "WithContext",
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
     "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
     "NeuralProcess", "SequenceLearner", "BayesLinear", "DeepKernelGP", "LaplaceMAML",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
+    "meta_online", "hindsight", "regret",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",
     "seeded", "show", "table", "plot",

@@ -5,5 +5,6 @@ from metalib.tasks.fixed import FixedEpisodes
 from metalib.tasks.linear import LinearTasks
 from metalib.tasks.protocol import Tasks
 from metalib.tasks.sinusoids import Sinusoids
+from metalib.tasks.streams import Stream
 
-__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids"]
+__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids", "Stream"]

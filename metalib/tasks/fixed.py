@@ -29,7 +29,7 @@ class FixedEpisodes:
         if isinstance(episodes, Episode):
             self.episodes = each(Tensor.clone, episodes)
         else:
-            self.episodes = _stacked(list(episodes))
+            self.episodes = stacked(list(episodes))
         if len(self) == 0:
             raise ValueError("no episodes: give at least one")
         check_episodes(self.episodes)
@@ -62,7 +62,8 @@ class FixedEpisodes:
         return f"FixedEpisodes({len(self)} episodes, way={self.way}, digest {self.digest()})"
 
 
-def _stacked(tasks: list[Episode]) -> Episode:
+def stacked(tasks: list[Episode]) -> Episode:
+    """Single tasks (M, ...), all of one shape, as one meta-batch (T, M, ...)."""
     if not tasks:
         raise ValueError("no episodes: give at least one")
     for i, task in enumerate(tasks):
