@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from metalib.episode import Episode, rows
+from metalib.episode import count, rows
 
 
 @contextlib.contextmanager
@@ -129,10 +129,10 @@ def tasks_each(meta_batch: int) -> int:
     return T // W
 
 
-def share(episodes: Episode) -> Episode:
+def share(episodes: Any) -> Any:
     """The tasks of this process: r*T/W to (r+1)*T/W of a meta-batch of T. All of them without other processes."""
-    n = tasks_each(episodes.tasks)
-    if n == episodes.tasks:
+    n = tasks_each(count(episodes))
+    if n == count(episodes):
         return episodes
     mine = slice(rank() * n, (rank() + 1) * n)
     return rows(episodes, mine)
