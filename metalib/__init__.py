@@ -9,6 +9,7 @@ from metalib.episode import Data, Episode  # isort: skip
 from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids  # isort: skip
+from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
@@ -20,6 +21,9 @@ from metalib.learners.head import LogisticHead, RidgeHead  # isort: skip
 from metalib.learners.matching import MatchingNet, RelationNet  # isort: skip
 from metalib.learners.process import NeuralProcess  # isort: skip
 from metalib.learners.sequence import SequenceLearner  # isort: skip
+from metalib.learners.policy import RL2  # isort: skip
+from metalib.learners.policy_gradient import PolicyMAML  # isort: skip
+from metalib.learners.bandit import BanditRule  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
@@ -46,6 +50,7 @@ __all__ = [
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
     "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
     "NeuralProcess", "SequenceLearner",
+    "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations", "RL2", "PolicyMAML", "BanditRule",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",

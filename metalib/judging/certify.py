@@ -114,7 +114,7 @@ def double_backward(learner: Learner, episode: Episode) -> Params:
             grads = torch.autograd.grad(call(learner, {}, one_task(episode, t)), list(params.values()),
                                         allow_unused=True)
         for k, g in zip(params, grads):
-            total[k] += 0 if g is None else g / episode.tasks
+            total[k] += 0 if g is None else g / count(episode)
     return total
 
 

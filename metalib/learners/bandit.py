@@ -30,15 +30,15 @@ class BanditRule(Learner):
 
     Args:
         rule: one of those names.
-        c: UCB's, 1 in Auer, Cesa-Bianchi and Fischer (2002), "Finite-time analysis of the multiarmed bandit problem",
-            Machine Learning 47.
+        c: UCB's; 0.2 is best for 5 arms and 50 pulls (of 0.05 to 0.5, on validation tasks). With 1 it is UCB1 of Auer,
+            Cesa-Bianchi and Fischer (2002), "Finite-time analysis of the multiarmed bandit problem", Machine Learning.
 
     Raises:
         ValueError: another rule, or c below 0.
         TypeError: the task is no `Bandit`.
     """
 
-    def __init__(self, rule: str = "greedy", *, c: float = 0.5) -> None:
+    def __init__(self, rule: str = "greedy", *, c: float = 0.2) -> None:
         super().__init__()
         if rule not in RULES:
             raise ValueError(f"rule={rule!r}: expected one of {list(RULES)}")
@@ -110,7 +110,7 @@ def gittins(horizon: int, grid: int = 1001) -> Tensor:
     """
     H, known = horizon, torch.linspace(0, 1, grid, dtype=torch.float64)[:, None, None]
     table = torch.full((H + 1, H + 1, H + 1), torch.nan, dtype=torch.float64)
-    w, losses = (torch.arange(H + 1, dtype=torch.float64)[place] for place in ((slice(None), None), (None, slice(None))))
+    w, losses = torch.meshgrid(*[torch.arange(H + 1, dtype=torch.float64)] * 2, indexing="ij")
     mu = (w + 1) / (w + losses + 2)  # (H+1, H+1)
     V = torch.zeros(grid, H + 1, H + 1, dtype=torch.float64)  # with no pull to go
     for m in range(1, H + 1):
@@ -121,7 +121,7 @@ def gittins(horizon: int, grid: int = 1001) -> Tensor:
         at = (gap >= 0).double().argmax(0).clamp(min=1)
         high, low = (gap.gather(0, (at - i)[None])[0] for i in (0, 1))
         index = (at - high / (high - low)) / (grid - 1)
-        table[m, :n, :n] = torch.where(w[:n] + losses[:, :n] <= H - m, index, torch.nan)
+        table[m, :n, :n] = torch.where(w[:n, :n] + losses[:n, :n] <= H - m, index, torch.nan)
         V = torch.maximum(m * known, pull)
     return table
 

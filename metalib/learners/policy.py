@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from metalib.arguments import check_number
 from metalib.fast.private import call
 from metalib.functional import lstm_step, surrogate
 from metalib.learner import Learner
-from metalib.nets import mlp
+from metalib.nets import mlp, same_dtype
 from metalib.tasks.environments import MDP, Bandit, chosen, noise
 
 Memory = tuple[Tensor, Tensor, Tensor, Tensor]  # h, the last action, the last reward, episodes played
@@ -42,8 +40,9 @@ class RL2(Learner):
         entropy: weight of the policy's entropy in training; 0 adds none.
 
     Raises:
-        ValueError: another core; fewer than 2 actions, a width below 1; "arms" or "counts" with features.
-        TypeError: a task without mean rewards.
+        ValueError: another core; fewer than 2 actions, a width below 1; "arms" or "counts" with features; a task of
+            another size or dtype.
+        TypeError: a task whose actions cannot be counted.
 
     Duan, Schulman, Chen, Bartlett, Sutskever and Abbeel (2016), "RL^2: Fast reinforcement learning via slow
     reinforcement learning", arXiv:1611.02779.
@@ -75,9 +74,14 @@ class RL2(Learner):
         if not isinstance(support, (Bandit, MDP)):
             raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: for actions that "
                             "cannot be counted use PolicyMAML")
+        S, A = (0, *support.p.shape) if isinstance(support, Bandit) else support.r.shape
+        if (A, S) != (self.actions, self.features):
+            raise ValueError(f"a {type(support).__name__} of {A} actions and {S} features for RL2(actions="
+                             f"{self.actions}, features={self.features}): build it with actions={A}, features={S}")
+        same_dtype(support[0], next(self.parameters()))
         r = support[0].new_zeros
         phi = (r(self.body.memory), r(self.actions), r(()), support.key * 0)
-        for _ in range(steps or 0):
+        for _ in range(steps or 0):  # the last of them has read all but its own last reward, which phi carries
             phi = self.play(phi, support)[0]
         return phi
 
@@ -141,14 +145,14 @@ class Recurrent(nn.Module):
     def __init__(self, actions: int, features: int, dim: int) -> None:
         super().__init__()
         self.memory, self.width = (2 * dim,), dim
-        self.gates = nn.Linear(actions + 2 + features + dim, 4 * dim)
+        self.gates = nn.Linear(2 * actions + 1 + features + dim, 4 * dim)
         nn.init.ones_(self.gates.bias[dim:2 * dim])
         self.head = nn.Linear(dim, actions)
 
     def forward(self, h: Tensor, action: Tensor, reward: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(the next memory, what the critic sees of it, logits (A,))."""
         out, cell = h.chunk(2, -1)
-        out, cell = lstm_step(self.gates(torch.cat([action, reward[None], seen, out])), cell)
+        out, cell = lstm_step(self.gates(torch.cat([action, action * reward, seen, out])), cell)
         return torch.cat([out, cell]), out, self.head(out)
 
 
@@ -180,7 +184,7 @@ class Counts(nn.Module):
         self.net = mlp(5, (dim, dim), 1)
 
     def forward(self, h: Tensor, action: Tensor, reward: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Recurrent`; what the critic sees is (A, 5): posterior mean and spread, the best mean, pulls, time left."""
+        """As `Recurrent`; the critic sees (A, 5): posterior mean and spread, the best mean, 1 / (n + 1), time left."""
         h = h + torch.stack([action, action * reward], -1)
         n, wins = h.unbind(-1)
         mean = (wins + 1) / (n + 2)

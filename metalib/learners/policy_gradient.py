@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from metalib.arguments import check_network, check_number
 from metalib.fast.private import call, own_parameters
 from metalib.functional import Params, descend, gradient, surrogate
-from metalib.keys import normal
 from metalib.learner import Learner
-from metalib.tasks.environments import Bandit, MDP, Navigation, chosen, noise
+from metalib.tasks.environments import MDP, Bandit, Navigation, chosen, noise
 
 Task = Bandit | MDP | Navigation
 SURROGATES = ("dice", "lvc", "naive")

@@ -46,14 +46,14 @@ class TaskEnv(gymnasium.Env):
         self.action_space = (Discrete(tasks.actions if isinstance(tasks, MDPs) else tasks.arms) if discrete
                              else Box(-0.1, 0.1, (2,), np.float32))
         self.observation_space = (Discrete(tasks.states if isinstance(tasks, MDPs) else 1) if discrete
-                                  else Box(-np.inf, np.inf, (2,), np.float32))
+                                  else Box(-0.1 * tasks.horizon, 0.1 * tasks.horizon, (2,), np.float32))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """(the first observation, {}) of a new task."""
         super().reset(seed=seed)
         task = (options or {}).get("task")
         if task is None:
-            task = rows(self.tasks.sample(1, generator=seeded(int(self.np_random.integers(2**62)))), 0)
+            task = rows(self.tasks.sample(1, generator=seeded(int(self.np_random.integers(2**32)))), 0)
         if not isinstance(task, self.kind):
             raise TypeError(f'options["task"] is a {type(task).__name__}: expected a {self.kind.__name__}')
         if task.key.ndim:

@@ -46,8 +46,8 @@ def check_drawn(drawn: Any, n: int, who: str) -> Any:
     if not isinstance(drawn, Episode):
         if any(t.shape[:1] != (n,) for t in tensors(drawn)):
             shapes = [tuple(t.shape) for t in tensors(drawn)][:6]
-            raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned tensors of shapes "
-                             f"{shapes}: expected a leading task axis of {n} in all")
+            raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned tensors of "
+                             f"shapes {shapes}: expected a leading task axis of {n} in all")
         return drawn
     support, query = drawn.support.x.shape, drawn.query.x.shape
     if support[:1] != (n,) or query[:1] != (n,):

@@ -11,14 +11,29 @@ from torch import Tensor, nn
 from metalib import nets
 from metalib.arguments import Recorded, arguments, plain, same
 from metalib.learner import Learner
-from metalib.learners import anil, head, implicit, maml, matching, metric, process, rates, reptile, sequence
+from metalib.learners import (
+    anil,
+    bandit,
+    head,
+    implicit,
+    maml,
+    matching,
+    metric,
+    policy,
+    policy_gradient,
+    process,
+    rates,
+    reptile,
+    sequence,
+)
 from metalib.training.files import read, write
 
 FORMAT = 2  # raise it when the meaning of a stored field changes
 KNOWN = {c.__name__: c for c in (
     maml.MAML, anil.ANIL, rates.MetaSGD, reptile.Reptile, implicit.ImplicitMAML, metric.ProtoNet, metric.Pretrained,
     metric.PixelFloor, head.RidgeHead, head.LogisticHead, matching.MatchingNet, matching.RelationNet,
-    process.NeuralProcess, sequence.SequenceLearner, nets.mlp, nets.conv4, nets.WithContext)}
+    process.NeuralProcess, sequence.SequenceLearner, policy.RL2, policy_gradient.PolicyMAML, bandit.BanditRule,
+    nets.mlp, nets.conv4, nets.WithContext)}
 
 
 def save(learner: Learner, path: str | os.PathLike[str]) -> None:
