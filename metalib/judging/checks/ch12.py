@@ -31,8 +31,9 @@ def check_second_order(answer: Callable[..., Any]) -> None:
                                  "episodes of the sum over steps of grad l_t times A_t"))
             second = torch.stack([_gradient(f, theta, "second") for f in first])
             off = distance(second, _curvature(steps, bend, A))
-            demand(off <= 1e-6, (f"the gradient is right and the second derivative is {percent(off)} off: which products "
-                                 "of gradients, of a step with itself and with the steps before it, should be in it?"))
+            demand(off <= 1e-6, (
+                f"the gradient is right and the second derivative is {percent(off)} off: which products of gradients, of "
+                "a step with itself and with the steps before it, should be in it?"))
 
 
 def _gradient(f: Tensor, theta: Tensor, which: str) -> Tensor:
@@ -63,9 +64,11 @@ def check_two_pull_index(answer: Callable[..., Any]) -> None:
             got = number(ask(answer, wins, losses), "the index")
             n, mean = wins + losses, (wins + 1) / (wins + losses + 2)
             demand(0 < got < 1, f"the index is a pay between 0 and 1; you returned {got:.4g}")
-            demand(got > mean + 1e-9, (f"you returned {got:.4g}, and the mean of the arm is {mean:.4g}: with two pulls to "
-                                       "go a pull also tells something, which is worth more than nothing"))
+            demand(got > mean + 1e-9, (
+                f"you returned {got:.4g}, and the mean of the arm is {mean:.4g}: with two pulls to go a pull also tells "
+                "something, which is worth more than nothing"))
             pull = mean + mean * max(got, (wins + 2) / (n + 3)) + (1 - mean) * max(got, (wins + 1) / (n + 3))
             a, b = apart(2 * got, pull)
-            demand(close(2 * got, pull, 1e-6), (f"at your index the known arm pays {a} in two pulls, and pulling this arm "
-                                                f"first brings {b}: the two should break even"))
+            demand(close(2 * got, pull, 1e-6), (
+                f"at your index the known arm pays {a} in two pulls, and pulling this arm first brings {b}: the two "
+                "should break even"))
