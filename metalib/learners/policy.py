@@ -34,7 +34,7 @@ class RL2(Learner):
         actions: A.
         features: numbers that the task's `observe` returns: 0 of a bandit, S of an `MDP`.
         core: "recurrent": an LSTM that reads all. "arms": an LSTM for each arm, with shared weights, that reads its own
-            pulls and the largest entries of all states: no arm is special. "counts": a perceptron, shared in the same way, on each
+            pulls and the mean of all states: no arm is special. "counts": a perceptron, shared in the same way, on each
             arm's pulls and wins, which are all that matters of a bandit's past.
         dim: width.
         entropy: weight of the policy's entropy in training; 0 adds none.
@@ -170,8 +170,8 @@ class Arms(nn.Module):
         """As `Recurrent`; what the critic sees is (A, D)."""
         out, cell = h.chunk(2, -1)
         x = torch.stack([action, action * reward, seen.expand_as(action)], -1)  # (A, 3)
-        out, cell = lstm_step(self.gates(torch.cat([x, out, out.amax(0).expand_as(out)], -1)), cell)
-        logits = self.head(torch.cat([out, out.amax(0).expand_as(out)], -1)).squeeze(-1)
+        out, cell = lstm_step(self.gates(torch.cat([x, out, out.mean(0).expand_as(out)], -1)), cell)
+        logits = self.head(torch.cat([out, out.mean(0).expand_as(out)], -1)).squeeze(-1)
         return torch.cat([out, cell], -1), out, logits
 
 
