@@ -28,8 +28,18 @@ from typing import Any
 import torch
 from record import Stopwatch, Work, minus, options, over_seeds, settings
 
-from metalib import RL2, BanditRule, Bandits, Navigations, PolicyMAML, TrainConfig, meta_test, meta_train, mlp
-from metalib.judging.evaluate import meta_test_path
+from metalib import (
+    RL2,
+    BanditRule,
+    Bandits,
+    Navigations,
+    PolicyMAML,
+    TrainConfig,
+    meta_test,
+    meta_test_path,
+    meta_train,
+    mlp,
+)
 
 TASKS, WALKS = Bandits(5, 50), Navigations()
 # core: (options, share of the iterations, the rates that are tried first). A shared core needs fewer.

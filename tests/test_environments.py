@@ -216,7 +216,8 @@ class Mean(Learner):
 
 @pytest.mark.parametrize("make", [
     lambda: Bandits(1), lambda: Bandits(horizon=0), lambda: Bandits(2.0), lambda: MDPs(states=1),
-    lambda: MDPs(length=0), lambda: Navigations(0), lambda: Navigations(reach=0), lambda: Bandits().sample(0, generator=seeded(0))])
+    lambda: MDPs(length=0), lambda: Navigations(0), lambda: Navigations(reach=0),
+    lambda: Bandits().sample(0, generator=seeded(0))])
 def test_sizes_that_make_no_environment_are_refused(make):
     with pytest.raises(ValueError, match="expected"):
         make()

@@ -32,8 +32,8 @@ def check_second_order(answer: Callable[..., Any]) -> None:
             second = torch.stack([_gradient(f, theta, "second") for f in first])
             off = distance(second, _curvature(steps, bend, A))
             demand(off <= 1e-6, (
-                f"the gradient is right and the second derivative is {percent(off)} off: which products of gradients, of "
-                "a step with itself and with the steps before it, should be in it?"))
+                f"the gradient is right and the second derivative is {percent(off)} off: which products of gradients, "
+                "of a step with itself and with the steps before it, should be in it?"))
 
 
 def _gradient(f: Tensor, theta: Tensor, which: str) -> Tensor:
@@ -70,5 +70,5 @@ def check_two_pull_index(answer: Callable[..., Any]) -> None:
             pull = mean + mean * max(got, (wins + 2) / (n + 3)) + (1 - mean) * max(got, (wins + 1) / (n + 3))
             a, b = apart(2 * got, pull)
             demand(close(2 * got, pull, 1e-6), (
-                f"at your index the known arm pays {a} in two pulls, and pulling this arm first brings {b}: the two "
-                "should break even"))
+                f"at your index the known arm pays {a} in two pulls, and pulling this arm first brings {b}: the "
+                "two should break even"))
