@@ -65,8 +65,8 @@ def check_two_pull_index(answer: Callable[..., Any]) -> None:
             n, mean = wins + losses, (wins + 1) / (wins + losses + 2)
             demand(0 < got < 1, f"the index is a pay between 0 and 1; you returned {got:.4g}")
             demand(got > mean + 1e-9, (
-                f"you returned {got:.4g}, and the mean of the arm is {mean:.4g}: with two pulls to go a pull also tells "
-                "something, which is worth more than nothing"))
+                f"you returned {got:.4g}, and the mean of the arm is {mean:.4g}: with two pulls to go a pull also "
+                "tells something, which is worth more than nothing"))
             pull = mean + mean * max(got, (wins + 2) / (n + 3)) + (1 - mean) * max(got, (wins + 1) / (n + 3))
             a, b = apart(2 * got, pull)
             demand(close(2 * got, pull, 1e-6), (
