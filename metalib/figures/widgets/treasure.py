@@ -38,7 +38,8 @@ def figure(places: Sequence[Place], walks: Tensor, length: int = 10) -> Widget:
     data: dict[str, Any] = {"packed": f"data:application/octet-stream;base64,{packed}", "length": length,
                             "places": [list(place) for place in places]}
     alt = ("A board of nine places. One hides a treasure, and an agent that cannot see it starts from the middle, "
-           "twice. In its first episode it walks around until it stands on the treasure; in its second it goes there at once.")
+           "twice. In its first episode it walks around until it stands on the treasure; in its second it goes there "
+           "at once.")
     return Widget("treasure.js", data, alt=alt, png=_png(places, walks, length), parts=("elements.js",))
 
 
