@@ -26,10 +26,10 @@ def check_second_order(answer: Callable[..., Any]) -> None:
             first = _gradient(value.reshape(()), theta, "first")
             steps = slope + bend * theta.detach()  # the gradient of each l_t, (H, K, 3)
             right = (steps * A[..., None]).sum(0).mean(0)
-            off = distance(first, right)
+            off = distance(first.detach(), right)
             demand(off <= 1e-6, (f"the gradient is {percent(off)} off: at the policy that acted it is the mean over "
                                  "episodes of the sum over steps of grad l_t times A_t"))
-            second = torch.stack([_gradient(f, theta, "second") for f in first])
+            second = torch.stack([_gradient(f, theta, "second") for f in first]).detach()
             off = distance(second, _curvature(steps, bend, A))
             demand(off <= 1e-6, (
                 f"the gradient is right and the second derivative is {percent(off)} off: which products of gradients, "
