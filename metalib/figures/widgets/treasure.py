@@ -38,8 +38,8 @@ def figure(places: Sequence[Place], walks: Tensor, length: int = 10) -> Widget:
     data: dict[str, Any] = {"packed": f"data:application/octet-stream;base64,{packed}", "length": length,
                             "places": [list(place) for place in places]}
     alt = ("A board of nine places. One hides a treasure, and an agent that cannot see it starts from the middle, "
-           "twice. In its first episode it walks around until it stands on the treasure; in its second it goes there "
-           "at once.")
+           "twice. In its first episode it walks around until it stands on the treasure; in its second it looks for it "
+           "where it was.")
     return Widget("treasure.js", data, alt=alt, png=_png(places, walks, length), parts=("elements.js",))
 
 
@@ -49,10 +49,8 @@ def rewards(walk: Sequence[int], goal: int, length: int) -> tuple[int, int]:
 
 
 def _png(places: Sequence[Place], walks: Tensor, length: int) -> bytes:
-    """Both episodes of the walk whose treasure is found latest in the first; as wide as a phone."""
-    late = [next((t for t, s in enumerate(walk[:length]) if s == g + 1), -1) for g, walk in enumerate(walks.tolist())]
-    goal = max(range(len(late)), key=late.__getitem__) + 1
-    walk = walks[goal - 1].tolist()
+    """Both episodes with the treasure in place 1, as the page begins; as wide as a phone."""
+    goal, walk = 1, walks[0].tolist()
     figure, axes = plt.subplots(2, 1, figsize=(3.6, 6.6), facecolor="white", layout="constrained")
     for episode, axis in enumerate(axes):
         path = [0, *walk[length * episode:length * (episode + 1)]]
