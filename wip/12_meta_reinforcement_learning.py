@@ -2,6 +2,12 @@
 
 They stand before "Second way: a gradient step, differentiated twice" (the first two) and after the navigation table.
 """
+import matplotlib.pyplot as plt
+import torch
+
+import metalib
+from metalib import table
+
 # %% [markdown]
 # ### The record: three kinds of memory, three seeds each
 #
