@@ -131,7 +131,7 @@ def objective(log_prob: Tensor, advantage: Tensor, how: str = "dice") -> Tensor:
         lvc      sum_t box(l_t) A_t                                     second without how earlier choices bear on A_t
         dice     sum_t box(l_0 + ... + l_{t-1}) (box(l_t) - 1) A_t      first and second
 
-    the mean over K episodes. "lvc" varies less than "dice", and is as right where actions move no state, as in a bandit.
+    the mean over K episodes. "lvc" varies less than "dice", as right where actions move no state, as in a bandit.
     Elsewhere it may be as wrong as "naive" (tests/test_policy_gradient.py).
 
     Foerster, Farquhar, Al-Shedivat, Rocktäschel, Xing and Whiteson (2018), "DiCE: the infinitely differentiable
