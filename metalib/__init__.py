@@ -10,6 +10,7 @@ from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids, Stream  # isort: skip
 from metalib.tasks.streams import moved  # isort: skip
+from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib.learners.maml import FOMAML, MAML  # isort: skip
@@ -24,6 +25,9 @@ from metalib.learners.sequence import SequenceLearner  # isort: skip
 from metalib.learners.bayes import BayesLinear  # isort: skip
 from metalib.learners.kernel import DeepKernelGP  # isort: skip
 from metalib.learners.laplace import LaplaceMAML  # isort: skip
+from metalib.learners.policy import RL2  # isort: skip
+from metalib.learners.policy_gradient import PolicyMAML  # isort: skip
+from metalib.learners.bandit import BanditRule  # isort: skip
 from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
@@ -52,6 +56,7 @@ __all__ = [
     "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
     "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
     "NeuralProcess", "SequenceLearner", "BayesLinear", "DeepKernelGP", "LaplaceMAML",
+    "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations", "RL2", "PolicyMAML", "BanditRule",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_online", "hindsight", "regret",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",

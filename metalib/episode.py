@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 class Data(NamedTuple):
@@ -35,15 +35,15 @@ class Episode(NamedTuple):
 
     def task(self, t: int) -> Self:
         """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
-        return each(lambda tensor: _channels_last(tensor[t]), self)
+        return one_task(self, t)
 
     def to(self, *args: torch.device | torch.dtype | str) -> Self:
         """Move to a device, or cast the floating-point tensors to a dtype; integer labels keep theirs."""
-        return each(lambda tensor: _to(tensor, *args), self)
+        return moved(self, *args)
 
     def split(self, size: int) -> list[Self]:
         """Meta-batches of at most `size` tasks each."""
-        return [rows(self, slice(i, i + size)) for i in range(0, self.tasks, size)]
+        return parts(self, size)
 
     @property
     def tasks(self) -> int:
@@ -64,6 +64,36 @@ def rows(episode: Any, index: int | slice | Tensor) -> Any:
     return each(lambda tensor: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index], episode)
 
 
+def parts(episode: Any, size: int) -> list[Any]:
+    """Meta-batches of at most `size` tasks each."""
+    return [rows(episode, slice(i, i + size)) for i in range(0, count(episode), size)]
+
+
+def one_task(episode: Any, t: int) -> Any:
+    """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
+    return each(lambda tensor: _channels_last(tensor[t]), episode)
+
+
+def moved(episode: Any, *args: torch.device | torch.dtype | str) -> Any:
+    """On another device, or its floating-point tensors of another dtype; integers keep theirs."""
+    return each(lambda tensor: _to(tensor, *args), episode)
+
+
+def tensors(episode: Any) -> list[Tensor]:
+    """Its tensors, in order."""
+    return [t for t in tree_leaves(episode) if isinstance(t, Tensor)]
+
+
+def count(episode: Any) -> int:
+    """T, the number of tasks in a meta-batch."""
+    return tensors(episode)[0].shape[0]
+
+
+def is_tasks(episode: Any) -> bool:
+    """Whether it can be a meta-batch: an `Episode`, or any named tuple that holds tensors."""
+    return isinstance(episode, tuple) and hasattr(episode, "_fields") and bool(tensors(episode))
+
+
 def task_axis(episode: Any) -> Any:
     """Which entries carry the task axis, in the form that torch.vmap's `in_dims` takes: the tensors."""
     return tree_map(lambda entry: 0 if isinstance(entry, Tensor) else None, episode)
@@ -72,15 +102,23 @@ def task_axis(episode: Any) -> Any:
 TASK_AXIS = task_axis(Episode(Data(torch.empty(0), torch.empty(0)), Data(torch.empty(0), torch.empty(0))))  # of any
 
 
-def check_episodes(episodes: Episode) -> None:
+def check_episodes(episodes: Any) -> None:
     """Refuse a meta-batch whose numbers would come out wrong without an error: on whole batches, where values are seen.
 
     With `way` = N, labels are the integers 0..N-1, and each of them stands in the support of every task, unless the
     support is empty (plain classification, `Classify`). Without `way`, targets are floats. There is a query.
 
+    Of tasks that are no support and query (an environment, say) nothing is known but that each tensor has a row a task.
+
     Raises:
         ValueError: what was found in which task, and the fix.
     """
+    if not isinstance(episodes, Episode):
+        shapes = [tuple(t.shape) for t in tensors(episodes)]
+        if any(not shape or shape[0] != shapes[0][0] for shape in shapes):
+            raise ValueError(f"{type(episodes).__name__} holds tensors of shapes {shapes[:6]}: expected a leading task "
+                             "axis T, the same in all; a single task gets it by each(lambda t: t[None], task)")
+        return
     support, query = episodes
     if support.way != query.way:
         raise ValueError(f"the support has way={support.way} and the query way={query.way}: give both the same")

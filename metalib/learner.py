@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from metalib.arguments import Recorded
-from metalib.episode import Data, Episode, check_episodes, task_axis
+from metalib.episode import Data, Episode, check_episodes, count, is_tasks, one_task, parts, task_axis, tensors
 from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
@@ -26,6 +26,9 @@ class Learner(Recorded, nn.Module):
         phi   = learner.adapt(support)        # A_theta(S)
         y_hat = learner.predict(phi, x)       # f_phi(x)
         loss  = learner(episode)              # L_Q(f_phi(x_Q), y_Q), the meta-loss of one task
+
+    Tasks that are no support and query (an environment to act in) are read whole: `adapt(task)` explores one,
+    `predict(phi, task)` acts in it and returns a dict, name -> what a metric of that name reads.
 
     All three see ONE task, without the task axis T. A subclass writes `adapt` and `predict`; theta is every parameter
     of the learner itself, so whatever is an `nn.Parameter` (a learned inner rate, say) is meta-learned.
@@ -78,6 +81,8 @@ class Learner(Recorded, nn.Module):
 
     def forward(self, episode: Episode) -> Tensor:
         """The meta-loss of one task: the query loss after adapting to the support set."""
+        if not isinstance(episode, Episode):
+            return self.task_loss(self.predict(self.adapt(episode), episode), episode)
         phi = self.adapt(episode.support)
         return self.task_loss(self.predict(phi, episode.query.x), episode.query.y)
 
@@ -127,11 +132,11 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         ValueError: `map`, `precision` or `compile` is not one of those, `chunk` or `threads` is not positive, the
             episodes carry no task axis, the meta-loss is not one number, nothing requires a gradient, or a parameter
             has a gradient hook.
-        TypeError: no `Learner`, or no `Episode`.
+        TypeError: no `Learner`, or no `Episode` or other named tuple of tensors.
         RuntimeError: map="vmap" for a learner that vmap cannot go through, no weight of the learner is in the
             meta-loss, or inside `torch.inference_mode()`.
     """
-    if not isinstance(learner, Learner) or not isinstance(episodes, Episode):
+    if not isinstance(learner, Learner) or not is_tasks(episodes):
         raise TypeError(f"meta_gradient({type(learner).__name__}, {type(episodes).__name__}): expected a Learner, such "
                         "as MAML(net), and an Episode, as tasks.sample(T, generator=g) returns it")
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
@@ -140,7 +145,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     for name, number in (("chunk", chunk), ("threads", threads)):
         if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
             raise ValueError(f"{name}={number!r}: must be at least 1, a whole number, or None")
-    if episodes.query.x.ndim != episodes.support.x.ndim or episodes.support.y.ndim < 2:
+    if isinstance(episodes, Episode) and (episodes.query.x.ndim != episodes.support.x.ndim
+                                          or episodes.support.y.ndim < 2):
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
     check_episodes(episodes)
@@ -154,18 +160,18 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
         raise ValueError(f"{hooked[0]} has a gradient hook, which would not be called: remove it (its handle has "
                          "remove()), and change p.grad after meta_gradient, or set TrainConfig(clip=)")
     theta = {k: p.detach() for k, p in trained.items()}
-    device = episodes.query.x.device.type
+    T, device = count(episodes), tensors(episodes)[0].device.type
 
     def loop() -> tuple[Params, Tensor]:
         def one(copy: Learner, t: int) -> tuple[Params, Tensor]:
             with arithmetic(precision, device), read_only(copy):  # autocast belongs to a thread
-                return copy.task_gradient(theta, episodes.task(t))
+                return copy.task_gradient(theta, one_task(episodes, t))
 
         grads, loss = {k: torch.zeros_like(p) for k, p in theta.items()}, 0.0
         workers = threads if device == "cpu" else 1
-        for task_grads, task_loss in over_tasks(one, learner, range(episodes.tasks), workers):
-            grads = {k: g.add_(task_grads[k], alpha=1 / episodes.tasks) for k, g in grads.items()}
-            loss = loss + task_loss / episodes.tasks
+        for task_grads, task_loss in over_tasks(one, learner, range(T), workers):
+            grads = {k: g.add_(task_grads[k], alpha=1 / T) for k, g in grads.items()}
+            loss = loss + task_loss / T
         return grads, loss
 
     def at_once() -> tuple[Params, Tensor]:
@@ -191,9 +197,9 @@ def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
             return {k: g.mean(0) for k, g in grads.items()}, losses.mean()
         leaves, total = {k: p.detach().requires_grad_() for k, p in theta.items()}, 0.0
         grads = {k: torch.zeros_like(p) for k, p in theta.items()}
-        for part in episodes.split(chunk or episodes.tasks):
+        for part in parts(episodes, chunk or count(episodes)):
             losses = vmap(lambda episode: scalar(call(mine, leaves, episode)), in_dims=(task_axis(part),))(part)
-            loss = losses.sum() / episodes.tasks
+            loss = losses.sum() / count(episodes)
             more = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
             grads, total = {k: g + m for (k, g), m in zip(grads.items(), more, strict=True)}, total + loss.detach()
         return grads, total

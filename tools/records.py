@@ -60,6 +60,7 @@ RECIPES = {
     "bayes": Recipe("recipes/bayes.py", "bayes"),
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "cheaper": Recipe("recipes/cheaper.py", "cheaper"),
+    "policies": Recipe("recipes/policies.py", "policies"),
     "incontext-linear": Recipe("recipes/incontext.py linear", "incontext-linear"),
     "incontext-letters": Recipe("recipes/incontext.py letters", "incontext-letters"),
     "honest": Recipe("recipes/honest.py", "honest"),

@@ -160,6 +160,9 @@ def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, sh
                  seen_images: int | None, follows: bool) -> Audit:
     """What can be said of tasks that show their episodes alone."""
     drawn = list(one_by_one(tasks, episodes, seeded(seed)))
+    if not isinstance(drawn[0], Episode):
+        raise ValueError(f"{type(tasks).__name__} draws a {type(drawn[0]).__name__}: audit looks at classification, "
+                         "support and query")
     way = drawn[0].support.way
     if way is None:
         raise ValueError(f"{type(tasks).__name__} draws regression tasks (way=None): audit looks at classification")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metalib.episode import Episode, each
+from metalib.episode import Episode, count, each, moved, one_task, tensors
 from metalib.fast.fallback import explained
 from metalib.fast.private import call
 from metalib.functional import Params, dot, relative_error
@@ -87,9 +87,10 @@ def certify_gradient(learner: Learner, episode: Episode, smooth: bool = False, *
     Raises:
         ValueError: a learner without a parameter to differentiate for, with complex ones, or one that cannot be copied.
     """
-    if episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2):
+    if (episode.support.y.ndim == 1 or (episode.support.y.is_floating_point() and episode.support.x.ndim == 2)
+            if isinstance(episode, Episode) else any(t.ndim == 0 for t in tensors(episode))):
         episode = each(lambda tensor: tensor[None], episode)
-    episode, errors = episode.to(torch.float64), {}
+    episode, errors = moved(episode, torch.float64), {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _float64_copy(learner, episode, 0 if smooth else 1e-4)
@@ -106,11 +107,12 @@ def double_backward(learner: Learner, episode: Episode) -> Params:
     """The mean meta-gradient by plain autograd: each task's loss by itself, no vmap, no outer torch.func."""
     params = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     total = {k: torch.zeros_like(p) for k, p in params.items()}
-    for t in range(episode.tasks):
+    for t in range(count(episode)):
         with explained():
-            grads = torch.autograd.grad(call(learner, {}, episode.task(t)), list(params.values()), allow_unused=True)
+            grads = torch.autograd.grad(call(learner, {}, one_task(episode, t)), list(params.values()),
+                                        allow_unused=True)
         for k, g in zip(params, grads):
-            total[k] += 0 if g is None else g / episode.tasks
+            total[k] += 0 if g is None else g / count(episode)
     return total
 
 
@@ -131,7 +133,8 @@ def directional_error(learner: Learner, episode: Episode, gradient: Params, *, s
             for k, p in theta.items():
                 p.copy_(start[k] + h * v[k])
         torch.manual_seed(0)
-        return sum(float(call(learner, {}, episode.task(t)).detach()) for t in range(episode.tasks)) / episode.tasks
+        T = count(episode)
+        return sum(float(call(learner, {}, one_task(episode, t)).detach()) for t in range(T)) / T
 
     apart, size, enough = 0.0, 0.0, 0.1 * TOLERANCE[smooth]
     for _ in range(DIRECTIONS):
@@ -177,7 +180,7 @@ def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     with torch.no_grad():
         for p in learner.parameters():
             p.add_(shake * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.device))
-    loss = call(learner, {}, episode.task(0))  # what it still takes from the original would be held fixed
+    loss = call(learner, {}, one_task(episode, 0))  # what it still takes from the original would be held fixed
     reached = torch.autograd.grad(loss, list(theirs.values()), allow_unused=True) if loss.requires_grad else ()
     for k, g_k in zip(theirs, reached):
         if g_k is not None:

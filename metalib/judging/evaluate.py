@@ -5,13 +5,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from itertools import islice
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from metalib.episode import Data, Episode, check_episodes, each, task_axis
+from metalib.episode import Data, Episode, check_episodes, count, each, moved, one_task, task_axis, tensors
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
@@ -41,7 +42,9 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
         steps: inner steps, if not the learner's own number.
         transductive: True predicts a task's queries together, so batch statistics may use them all. False predicts
             each one as the last row of predict(phi, [support.x; x_q]), which no other query can influence.
-        metric: "accuracy" (labels 0..way-1), "MSE" (float targets of the prediction's shape), "loss" (the learner's own
+        metric: of tasks that are no support and query a name in the dict that the learner predicts ("return", which is
+            the default, or "regret"), a `Metric`, or a function (prediction, task) -> scalar. Else
+            "accuracy" (labels 0..way-1), "MSE" (float targets of the prediction's shape), "loss" (the learner's own
             `task_loss`), "NLL" (-log p of the targets: of a `Normal`, or of logits), "coverage" (the share of targets
             in the central 90 % interval of a `Normal`), a `Metric`, or a function (prediction, y) -> scalar, whose name
             the score carries. A list of them is measured in one pass.
@@ -57,11 +60,12 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
         RuntimeError: map="vmap" for a learner that vmap cannot go through.
     """
     def measure(learner: Learner, episode: Episode) -> Tensor:
-        prediction = predict_query(learner, _adapt(learner, episode.support, steps), episode, transductive, map)
-        return torch.stack([value(learner, one, prediction, episode.query) for one in several(metric)])
+        support, query = halves(episode)
+        prediction = predict_query(learner, _adapt(learner, support, steps), episode, transductive, map)
+        return torch.stack([value(learner, one, prediction, query) for one in several(metric)])
 
     values, names, protocol = _each_episode(learner, tasks, episodes, seed, measure, several(metric), map)
-    scores = [Score.of(v, metric=name, transductive=transductive, steps=steps, **protocol)
+    scores = [Score.of(v, metric=name, steps=steps, **{"transductive": transductive} | protocol)
               for v, name in zip(values.T, names, strict=True)]
     return scores if isinstance(metric, (list, tuple)) else scores[0]
 
@@ -77,20 +81,31 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
         raise ValueError(f"{type(learner).__name__} has no inner steps; meta_test_path needs a learner with path()")
 
     def measure(learner: Learner, episode: Episode) -> Tensor:
-        return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map),
-                                  episode.query) for phi in learner.path(episode.support, steps)])
+        support, query = halves(episode)
+        return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map), query)
+                            for phi in learner.path(support, steps)])
 
     _check_steps(steps)
     values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, measure, [metric], map)
-    return [Score.of(v, metric=name, transductive=transductive, steps=j, **protocol) for j, v in enumerate(values.T)]
+    return [Score.of(v, metric=name, steps=j, **{"transductive": transductive} | protocol)
+            for j, v in enumerate(values.T)]
 
 
-def predict_query(learner: Learner, phi: TaskState, episode: Episode, transductive: bool,
-                  map: str = "auto") -> Tensor:
+def halves(episode: Any) -> tuple[Any, Any]:
+    """(what is adapted to, what is predicted): support and query, or of any other task the task itself, twice."""
+    return episode if isinstance(episode, Episode) else (episode, episode)
+
+
+def predict_query(learner: Learner, phi: TaskState, episode: Any, transductive: bool, map: str = "auto") -> Any:
     """Predictions for the query of one task, (N*Q, ...), under either protocol (see `meta_test`)."""
-    x = episode.query.x
     if transductive not in (True, False):
         raise ValueError(f"transductive={transductive!r}: expected True or False")
+    if not isinstance(episode, Episode):
+        if not transductive:
+            raise ValueError(f"transductive=False: a {type(episode).__name__} has no queries that could be predicted "
+                             "one by one; leave it out")
+        return learner.predict(phi, episode)
+    x = episode.query.x
     if transductive:
         return learner.predict(phi, x)
 
@@ -134,12 +149,13 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                 _refuse_one_task(tasks, drawn)
                 for episode in drawn:
                     update(digest, episode)
-                batch = _cat(drawn).to(device)
+                batch = moved(_cat(drawn), device)
                 check_episodes(batch)
-                names = [chosen(m, mine, batch.query).name for m in metrics]  # what is refused is before the work
+                names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
                 values.append(_measured(measure, learner, mine, batch, way))
                 bar.update(len(drawn))
-    return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]}
+    alone = {} if isinstance(batch, Episode) else {"transductive": ""}  # where nothing is predicted together
+    return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]} | alone
 
 
 def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, mine: Learner, batch: Episode,
@@ -152,34 +168,33 @@ def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, m
     def one(mine: Learner, t: int) -> Tensor:
         try:
             with torch.no_grad():
-                return guarded(mine, batch.task(t))
+                return guarded(mine, one_task(batch, t))
         except RuntimeError as error:  # what torch.autograd.grad says where nothing was recorded
             if "does not require grad" not in str(error):
                 raise
         with torch.enable_grad():
-            return guarded(mine, batch.task(t)).detach()
+            return guarded(mine, one_task(batch, t)).detach()
 
     with read_only(mine, weights=True):
         return at_once_or_loop("meta-test", learner, map,
                                lambda: vmap(lambda episode: guarded(mine, episode), (task_axis(batch),))(batch),
-                               lambda: torch.stack(list(over_tasks(one, mine, range(batch.tasks)))))
+                               lambda: torch.stack(list(over_tasks(one, mine, range(count(batch))))))
 
 
 def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
     """A sampler that starts its own generator anew in every call makes one task look like n, and the interval zero."""
     first = drawn[0]
-    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for p, q in zip(first, e)
-                               for a, b in zip(p[:2], q[:2])):
+    if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for a, b in zip(tensors(first), tensors(e))):
         raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
                          "randomness from generator=, or test the one task with episodes=1")
 
 
-def _cat(episodes: list[Episode]) -> Episode:
-    support, query = ([getattr(e, part) for e in episodes] for part in ("support", "query"))
-    for part, (first, *others) in (("support", support), ("query", query)):
+def _cat(episodes: list[Any]) -> Any:
+    for part in ("support", "query") if isinstance(episodes[0], Episode) else ():
+        first, *others = (getattr(e, part) for e in episodes)
         for other in others:
             if (shape := (*other.x.shape, other.way)) != (expected := (*first.x.shape, first.way)):
                 raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
                                  f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
                                  "make one Tasks for each shot, query and way")
-    return each(lambda *tensors: torch.cat(tensors), *episodes)
+    return each(lambda *rows: torch.cat(rows), *episodes)

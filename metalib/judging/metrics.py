@@ -58,7 +58,7 @@ def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor) -> Tensor:
 
 
 Measure = str | Metric | Callable[[Any, Tensor], Any]  # what metric= may be; None picks one to suit the tasks
-BETTER = {"accuracy": 1, "MSE": -1, "loss": -1, "NLL": -1, "coverage": 0}
+BETTER = {"accuracy": 1, "MSE": -1, "loss": -1, "NLL": -1, "coverage": 0, "return": 1, "regret": -1}
 
 
 def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
@@ -69,6 +69,8 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
     """
     if isinstance(metric, Metric):
         return metric
+    if not isinstance(query, Data):
+        return _named("return" if metric is None else metric, learner)
     if metric is None:
         if not query.y.is_floating_point() and query.way is None:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
@@ -84,6 +86,20 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
     f = {"accuracy": lambda p, y: accuracy(p, query._replace(y=y)), "loss": learner.task_loss,
          "MSE": lambda p, y: mean_squared_error(p, query._replace(y=y)), "NLL": negative_log_likelihood}[metric]
     return Metric(metric, f, BETTER[metric])
+
+
+def _named(name: Any, learner: Learner) -> Metric:
+    """What a prediction in an environment holds under this name, or a function of it."""
+    def entry(prediction: Any, task: Any) -> Any:
+        if not isinstance(prediction, dict) or name not in prediction:
+            has = sorted(prediction) if isinstance(prediction, dict) else f"a {type(prediction).__name__}"
+            raise ValueError(f"metric={name!r}: {type(learner).__name__} predicts {has}; name one of these, or give a "
+                             "function (prediction, task) -> scalar")
+        return prediction[name]
+
+    if callable(name) and not isinstance(name, type):
+        return Metric(getattr(name, "__name__", type(name).__name__), name)
+    return Metric(name, learner.task_loss if name == "loss" else entry, BETTER.get(name, 0))
 
 
 def several(metric: Measure | Sequence[Measure] | None) -> list[Measure | None]:
@@ -102,10 +118,10 @@ def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data
         ValueError: shapes that the metric cannot compare, or a metric that returns no scalar.
     """
     metric = chosen(metric, learner, query)
-    if metric.name in ("accuracy", "MSE") and not isinstance(prediction, (Tensor, Normal)):
+    if isinstance(query, Data) and metric.name in ("accuracy", "MSE") and not isinstance(prediction, (Tensor, Normal)):
         raise ValueError(f"{type(learner).__name__} predicts a {type(prediction).__name__}, which {metric.name} cannot "
                          f"compare with y: set {FIX}")
-    result = torch.as_tensor(metric.f(prediction, query.y))
+    result = torch.as_tensor(metric.f(prediction, query.y if isinstance(query, Data) else query))
     if result.ndim:
         raise ValueError(f"the metric {metric.name} returned shape {tuple(result.shape)}, expected one number a task: "
                          "take its mean")

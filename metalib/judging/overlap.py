@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from metalib.episode import Episode, rows
+from metalib.episode import Episode, count, is_tasks, rows, tensors
 from metalib.functional import seeded
 from metalib.tasks import Tasks
 from metalib.tasks.protocol import one_by_one
@@ -23,7 +23,7 @@ def update(digest: "hashlib._Hash", episode: Episode) -> None:
 
     Not where all are below 1e-3, which this would make alike, or some above 2147, where int32 overflows.
     """
-    for tensor in (*episode.support[:2], *episode.query[:2]):
+    for tensor in tensors(episode):
         if tensor.is_floating_point():
             tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
             if tensor.numel() and 1e-3 <= tensor.abs().max() < 2**31 / 1e6:  # else 1e-6 is all, or no digit
@@ -96,7 +96,7 @@ def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
         raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches that training drew: "
                         "training_episodes(tasks, config)")
     none = True
-    for batch in [training] if isinstance(training, Episode) else training:
+    for batch in [training] if is_tasks(training) else training:
         yield batch
         none = False
     if none:
@@ -111,4 +111,4 @@ def _rows(task: Episode) -> set[bytes]:
 
 
 def _tasks(batch: Episode) -> list[Episode]:
-    return [rows(batch, t) for t in range(batch.tasks)]
+    return [rows(batch, t) for t in range(count(batch))]

@@ -37,7 +37,7 @@ class Score:
         metric: "accuracy", "MSE", the name of another, or the difference of two ("accuracy difference").
         seed: of the episodes.
         transductive: whether a query was predicted together with the other queries of its task; None for the
-            difference of a score where it was and one where it was not.
+            difference of a score where it was and one where it was not, "" where a task has no queries.
         steps: inner steps asked for, or None for the learner's own number.
         digest: a fingerprint of the episodes; equal digests mean the same episodes.
     """
@@ -48,7 +48,7 @@ class Score:
     values: Tensor = field(repr=False, compare=False)
     metric: str = "accuracy"
     seed: int | None = None
-    transductive: bool | None = True
+    transductive: bool | str | None = True
     steps: int | None = None
     digest: str = ""
 
@@ -67,8 +67,9 @@ class Score:
         return cls(float(values.mean()), ci95, n, values, **protocol)
 
     def __str__(self) -> str:
-        how = {True: "transductive", False: "non-transductive", None: "of two protocols"}[self.transductive]
-        how = f"({self.n} task{'s' if self.n != 1 else ''}, {how})"
+        how = {True: ", transductive", False: ", non-transductive", None: ", of two protocols", "": ""}
+        how = how[self.transductive]
+        how = f"({self.n} task{'s' if self.n != 1 else ''}{how})"
         if lost := int((~self.values.isfinite()).sum()):
             return f"{self.metric} {self.mean}: {lost} of {self.n} values are not finite {how}"
         if self.metric == "accuracy":

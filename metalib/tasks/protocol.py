@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from metalib.episode import Episode
+from metalib.episode import Episode, is_tasks, tensors
 
 
 class Tasks(Protocol):
     """What the trainer and the evaluation need of a task distribution."""
 
-    def sample(self, n: int, *, generator: torch.Generator) -> Episode:
-        """Draw n tasks: an `Episode` whose tensors have a leading axis of length n."""
+    def sample(self, n: int, *, generator: torch.Generator) -> Any:
+        """Draw n tasks: an `Episode`, or any named tuple of tensors, whose tensors have a leading axis of length n."""
         ...
 
 
@@ -37,12 +37,18 @@ def check_request(n: int, generator: torch.Generator) -> None:
         raise TypeError(f"generator={generator!r}: expected a torch.Generator; generator=seeded(0) makes one")
 
 
-def check_drawn(drawn: Episode, n: int, who: str) -> Episode:
+def check_drawn(drawn: Any, n: int, who: str) -> Any:
     """What `who.sample` returned for n tasks, or an error: with another number of them every count that follows (the
     tasks of a score and its interval, the tasks of a meta-batch) would be wrong in silence."""
-    if not isinstance(drawn, Episode):
+    if not is_tasks(drawn):
         raise TypeError(f"{who}.sample returned a {type(drawn).__name__}; expected Episode(Data(x, y, way), "
-                        "Data(x, y, way)), its tensors with a leading task axis")
+                        "Data(x, y, way)) or another named tuple, its tensors with a leading task axis")
+    if not isinstance(drawn, Episode):
+        if any(t.shape[:1] != (n,) for t in tensors(drawn)):
+            shapes = [tuple(t.shape) for t in tensors(drawn)][:6]
+            raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned tensors of "
+                             f"shapes {shapes}: expected a leading task axis of {n} in all")
+        return drawn
     support, query = drawn.support.x.shape, drawn.query.x.shape
     if support[:1] != (n,) or query[:1] != (n,):
         raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned support.x of shape "

@@ -11,6 +11,7 @@ from metalib.arguments import Recorded, arguments, plain, same
 from metalib.learner import Learner
 from metalib.learners import (
     anil,
+    bandit,
     bayes,
     head,
     implicit,
@@ -19,6 +20,8 @@ from metalib.learners import (
     maml,
     matching,
     metric,
+    policy,
+    policy_gradient,
     process,
     rates,
     reptile,
@@ -31,6 +34,7 @@ KNOWN = {c.__name__: c for c in (
     maml.MAML, anil.ANIL, rates.MetaSGD, reptile.Reptile, implicit.ImplicitMAML, metric.ProtoNet, metric.Pretrained,
     metric.PixelFloor, head.RidgeHead, head.LogisticHead, matching.MatchingNet, matching.RelationNet,
     process.NeuralProcess, sequence.SequenceLearner, bayes.BayesLinear, kernel.DeepKernelGP, laplace.LaplaceMAML,
+    policy.RL2, policy_gradient.PolicyMAML, bandit.BanditRule,
     nets.mlp, nets.conv4, nets.WithContext)}
 
 

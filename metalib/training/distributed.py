@@ -29,7 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from metalib.episode import Episode, rows
+from metalib.episode import count, rows
 
 
 @contextlib.contextmanager
@@ -127,10 +127,10 @@ def tasks_each(meta_batch: int) -> int:
     return T // W
 
 
-def share(episodes: Episode) -> Episode:
+def share(episodes: Any) -> Any:
     """The tasks of this process: r*T/W to (r+1)*T/W of a meta-batch of T. All of them without other processes."""
-    n = tasks_each(episodes.tasks)
-    return episodes if n == episodes.tasks else rows(episodes, slice(rank() * n, (rank() + 1) * n))
+    n = tasks_each(count(episodes))
+    return episodes if n == count(episodes) else rows(episodes, slice(rank() * n, (rank() + 1) * n))
 
 
 def agree(settings: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import torch
 
-from metalib.episode import Episode
+from metalib.episode import Episode, moved
 from metalib.functional import derived, seeded
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
@@ -83,7 +83,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
                 written()
             if i == config.iterations or stop:
                 break
-            episodes = share(_drawn(tasks, config, i, generator, device)).to(device)
+            episodes = moved(share(_drawn(tasks, config, i, generator, device)), device)
             if "elapsed" in learner._buffers:
                 learner.elapsed.fill_(i / config.iterations)
             loss, threads = _gradient(learner, episodes, config, i, threads)
