@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metalib.functional import seeded
 from metalib.judging.checks.asking import ask, demand, given, pair, percent, tensor
