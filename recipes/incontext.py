@@ -38,7 +38,7 @@ from metalib import (
 from metalib.learners.head import ridge
 
 SEEDS, DIM, NOISE, TRAINED = (0, 1, 2), 5, 0.5, 20
-ITERATIONS = {"attention": 24_000, "recurrent": 4_000}
+ITERATIONS = {"attention": 24_000, "recurrent": 2_000}
 LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 20, 25, 30, 40)
 NOISES = (0.1, 0.5, 1.0, 2.0)
 
