@@ -245,7 +245,7 @@ def letters(seed: int, args: argparse.Namespace) -> dict[str, Any]:
                                                               schedule="cosine", map="vmap"))
             found = meta_test(learner, parts["test"], args.episodes, TEST, metric=["accuracy", "NLL"], map="vmap")
             result[f"{name}, J = {steps}"] = {
-                "accuracy": list(found[0].values), "NLL": list(found[1].values),
+                **{m: [float(f"{v:.5g}") for v in score.values] for m, score in zip(("accuracy", "NLL"), found)},
                 "numbers": {k: round(float(p.detach().exp()), 4) for k, p in learner.named_parameters() if p.ndim == 0},
                 **calibration(learner, parts["test"], min(args.episodes, 200))}
     return result
