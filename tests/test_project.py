@@ -214,8 +214,8 @@ def test_no_file_names_a_path_of_one_machine():
 
 
 def test_nothing_is_left_to_do():
-    words = re.compile(r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"]) + r")s?\b")  # a
-    # whole word: the text of a picture in a notebook, base64, may hold any four letters
+    marks = "|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"])
+    words = re.compile(rf"\b(?:{marks})s?\b")  # a whole word: a picture's base64 may hold any four letters
     found = [name for name, text in tracked_text() if words.search(text)]
     assert not found, found
 
