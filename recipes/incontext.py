@@ -96,7 +96,7 @@ def against_ridge(core: str, lr: float, seed: int) -> dict[str, Any]:
 
 
 def chosen_rate(work: Work, core: str) -> tuple[float, list[dict[str, float]]]:
-    """The rate with the least validation error after 1,000 meta-iterations, seed 0; a best one at the top asks for more."""
+    """The rate with the least validation error after 1,000 meta-iterations, seed 0; a best at the top adds another."""
     trials, rates = [], [1e-3, 2e-3, 4e-3]
     for lr in rates:
         def trial(lr: float = lr) -> dict[str, float]:
