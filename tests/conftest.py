@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def committed_records() -> set[str]:
     """Names of the records in results/ that git knows: a reader's own runs lie beside them."""
-    listed = subprocess.run(["git", "ls-files", "results/*.json"], cwd=ROOT, capture_output=True, encoding="utf-8")
+    listed = subprocess.run(["git", "ls-files", ":(glob)results/*.json"],  # not those in folders of results/
+                            cwd=ROOT, capture_output=True, encoding="utf-8")
     if listed.returncode:
         pytest.skip("not a git checkout: which records are committed is unknown")
     return {Path(name).stem for name in listed.stdout.splitlines()}

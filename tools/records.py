@@ -61,6 +61,7 @@ RECIPES = {
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "cheaper": Recipe("recipes/cheaper.py", "cheaper"),
     "policies": Recipe("recipes/policies.py", "policies"),
+    "league": Recipe("recipes/league.py", "league", ("cheaper",)),
     "incontext-linear": Recipe("recipes/incontext.py linear", "incontext-linear"),
     "incontext-letters": Recipe("recipes/incontext.py letters", "incontext-letters"),
     "honest": Recipe("recipes/honest.py", "honest"),
