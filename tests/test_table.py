@@ -5,7 +5,9 @@ import re
 import pytest
 import torch
 
+from conftest import ROOT
 from metalib import Score, check, table
+from test_browser import browser  # noqa: F401  (fixture)
 
 ROWS = [["ProtoNet", "98.2 +- 0.2 %", -1.5], ["a < b & c", "<0.1", 12], ["none", None, ""]]
 
@@ -48,3 +50,24 @@ def test_a_checked_number_is_a_number_with_a_mark():
     assert number == 0.95 and "  0.95 (checked)" in str(made) and "95.0 +- 2 (checked)" in str(made)
     html = made._repr_html_()
     assert html.count("✓</span>") == 2 and "(checked)" not in html and "95.0 ± 2 <span" in html
+
+
+@pytest.mark.browser
+def test_a_columns_title_sorts_the_rows_and_a_cell_without_a_number_stays_last(browser, tmp_path):  # noqa: F811
+    rows = [["b", "9.5 +- 1", "+2"], ["C", "10 +- 2", "-3"], ["a", "", "+0.5"]]
+    page = tmp_path / "page.html"
+    both = "".join(table(rows, ["name", "x", "gain"], sortable=s)._repr_html_() for s in (True, False))
+    script = (ROOT / "book/_static/book.js").read_text(encoding="utf-8")
+    page.write_text(f"<!doctype html><article>{both}</article><script>{script}</script>", encoding="utf-8")
+    with browser.new_context(has_touch=True) as context:
+        tab = context.new_page()
+        tab.goto(page.as_uri())
+        order = lambda: "".join(tab.locator(".sortable tbody td:first-child").all_text_contents())  # noqa: E731
+        assert tab.locator("th button").count() == 3, "only the table that asked for it"
+        for title, expected, how in (("x", "Cba", "descending"), ("x", "bCa", "ascending"), ("gain", "baC", "descending"),
+                                     ("name", "abC", "ascending"), ("name", "Cba", "descending")):
+            tab.get_by_role("button", name=title, exact=True).tap()
+            assert order() == expected and tab.locator(f"th[aria-sort={how}]").count() == 1
+        tab.get_by_role("button", name="gain").focus()
+        tab.keyboard.press("Enter")
+        assert order() == "baC"

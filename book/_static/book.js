@@ -51,6 +51,38 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("scroll", event => event.target.classList?.contains("scrolls") && shade(event.target), true);
 }
 
+// A table that may be sorted (metalib.table): a column's title sorts its rows, numbers from the largest, and again the other
+// way round. A cell counts as its first number; one without any stays at the end.
+{
+  const first = cell => parseFloat(cell.textContent.replace(/[\u2212]/g, "-").match(/[-+]?\d+(\.\d+)?/)?.[0]);
+
+  function sort(table, title) {
+    const column = title.cellIndex, body = table.tBodies[0], number = title.classList.contains("number");
+    const down = title.getAttribute("aria-sort") ? title.getAttribute("aria-sort") === "ascending" : number;
+    const sign = down ? -1 : 1, text = row => row.cells[column].textContent;
+    const rows = [...body.rows].sort((a, b) => {
+      if (!number) return sign * text(a).localeCompare(text(b));
+      const [x, y] = [a, b].map(row => first(row.cells[column]));
+      return isNaN(x) - isNaN(y) || sign * (x - y) || 0;
+    });
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    title.setAttribute("aria-sort", down ? "descending" : "ascending");
+    body.append(...rows);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const table of document.querySelectorAll(".metalib-table.sortable")) {
+      for (const title of table.tHead.rows[0].cells) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.append(...title.childNodes);
+        button.addEventListener("click", () => sort(table, title));
+        title.append(button);
+      }
+    }
+  });
+}
+
 // On paper every hint and every solution is open; what the reader had folded is folded again afterwards.
 {
   let opened = [];

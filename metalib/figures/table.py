@@ -8,8 +8,8 @@ from typing import Any
 class Table:
     """What `table` returns; a notebook shows it, `str` gives the text."""
 
-    def __init__(self, head: list[str], rows: list[list[str]], title: str) -> None:
-        self.head, self.rows, self.title = head, rows, title
+    def __init__(self, head: list[str], rows: list[list[str]], title: str, sortable: bool = False) -> None:
+        self.head, self.rows, self.title, self.sortable = head, rows, title, sortable
 
     def numeric(self, column: int) -> bool:
         """Whether a column is set to the right: nothing in it but numbers, signs and units."""
@@ -31,7 +31,8 @@ class Table:
 
         caption = f"<caption>{marked(self.title)}</caption>" if self.title else ""
         body = "\n".join(line(row, "td") for row in self.rows)
-        return (f'<table class="metalib-table">{caption}\n<thead>{line(self.head, "th")}</thead>\n'
+        kind = "metalib-table sortable" if self.sortable else "metalib-table"
+        return (f'<table class="{kind}">{caption}\n<thead>{line(self.head, "th")}</thead>\n'
                 f"<tbody>\n{body}\n</tbody></table>")
 
 
@@ -41,7 +42,8 @@ def marked(cell: str) -> str:
     return html.escape(cell).replace("+-", "±").replace("(checked)", tick)
 
 
-def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "") -> Table:
+def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "", *,
+          sortable: bool = False) -> Table:
     """A table of results that fits a phone: the last expression of a cell shows it.
 
         table([[name, score] for name, score in scores.items()], ["learner", "accuracy"])
@@ -51,6 +53,7 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "") -
             numbers first, because the text is compared when the notebook is checked.
         head: the columns' titles. A column that holds nothing but numbers is set to the right.
         title: a line above the table.
+        sortable: on a page of the book, a column's title sorts the rows by that column.
 
     Raises:
         ValueError: no row, or one whose length is not that of `head`.
@@ -61,4 +64,4 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str], title: str = "") -
     for i, row in enumerate(cells):
         if len(row) != len(head):
             raise ValueError(f"row {i} has {len(row)} cells and head has {len(head)} titles: {row}")
-    return Table([str(title) for title in head], cells, title)
+    return Table([str(title) for title in head], cells, title, sortable)
