@@ -148,6 +148,22 @@ def test_a_score_of_environments_says_nothing_of_queries_and_pairs_with_another(
     assert compare(a, b).mean < 0
 
 
+@pytest.mark.parametrize("short, long", [(Bandits(4, 11), Bandits(4, 12)), (MDPs(3, 2, 4, 1), MDPs(3, 2, 2, 2)),
+                                         (Navigations(6), Navigations(9))])
+def test_scores_of_other_horizons_are_of_other_tasks(short, long):
+    class Nothing(Learner):
+        def adapt(self, support):
+            return support.key * 0.0
+
+        def predict(self, phi, x):
+            return {"return": phi}
+
+    a, b, again = (meta_test(Nothing(), tasks, 3) for tasks in (short, long, short))
+    assert a.digest == again.digest != b.digest
+    with pytest.raises(ValueError, match="episodes"):
+        compare(a, b)
+
+
 def test_validation_keeps_the_weights_of_the_largest_return():
     torch.manual_seed(0)
     tasks, learner = Bandits(3, 5), RL2(3, core="counts", dim=8)

@@ -64,7 +64,8 @@ def test_a_columns_title_sorts_the_rows_and_a_cell_without_a_number_stays_last(b
         tab.goto(page.as_uri())
         order = lambda: "".join(tab.locator(".sortable tbody td:first-child").all_text_contents())  # noqa: E731
         assert tab.locator("th button").count() == 3, "only the table that asked for it"
-        for title, expected, how in (("x", "Cba", "descending"), ("x", "bCa", "ascending"), ("gain", "baC", "descending"),
+        for title, expected, how in (("x", "Cba", "descending"), ("x", "bCa", "ascending"),
+                                     ("gain", "baC", "descending"),
                                      ("name", "abC", "ascending"), ("name", "Cba", "descending")):
             tab.get_by_role("button", name=title, exact=True).tap()
             assert order() == expected and tab.locator(f"th[aria-sort={how}]").count() == 1

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from metalib.episode import Episode, count, is_tasks, rows, tensors
 from metalib.functional import seeded
@@ -21,8 +23,11 @@ def fingerprint(task: Episode) -> bytes:
 def update(digest: "hashlib._Hash", episode: Episode) -> None:
     """Add an episode to a digest. Floats are rounded to 1e-6, because sin() may differ in the last bit by CPU.
 
-    Not where all are below 1e-3, which this would make alike, or some above 2147, where int32 overflows.
+    Not where all are below 1e-3, which this would make alike, or some above 2147, where int32 overflows. What is no
+    tensor counts as well, as a bandit's horizon (labels say the way of an `Episode`).
     """
+    if not isinstance(episode, Episode):
+        digest.update(repr([leaf for leaf in tree_leaves(episode) if not isinstance(leaf, Tensor)]).encode())
     for tensor in tensors(episode):
         if tensor.is_floating_point():
             tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
