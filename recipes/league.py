@@ -260,15 +260,17 @@ def entries(read: Read, bank: str, shot: int, seeds: int) -> dict[str, list[dict
     return found
 
 
-def row(runs: list[dict[str, Any]], rival: list[list[float]]) -> dict[str, Any]:
-    """Mean over seeds with its interval over tasks, less a rival on the same tasks; what it cost; its curve."""
-    def scores(runs: Any) -> list[list[float]]:
-        return [r["test"]["values"] for r in runs]
+def scores(runs: Any) -> list[list[float]]:
+    return [r["test"]["values"] for r in runs]
 
-    return {**over_seeds(scores(runs)), "minus ProtoNet": minus(scores(runs), rival),
-            **{key: [r[key] for r in runs] for key in ("passes", "updates", "cpu_seconds", "stopped")},
+
+def row(runs: list[dict[str, Any]], rivals: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """Mean over seeds with its interval over tasks, less each rival on the same tasks; what it cost; its curve."""
+    differences = {name: minus(scores(runs), values) for name, values in rivals.items()}
+    return {**over_seeds(scores(runs)), "minus": {name: [d["mean"], d["ci95"]] for name, d in differences.items()},
+            **{key: [r.get(key) for r in runs] for key in ("passes", "updates", "cpu_seconds", "stopped")},
             "curve": [{"passes": points[0]["passes"], **over_seeds(scores(points))}
-                      for points in zip(*(r["curve"] for r in runs), strict=True)]}
+                      for points in zip(*(r.get("curve", []) for r in runs), strict=True)]}
 
 
 def table(read: Read, banks: dict[str, Any], seeds: int) -> dict[str, Any]:
@@ -277,11 +279,9 @@ def table(read: Read, banks: dict[str, Any], seeds: int) -> dict[str, Any]:
     for bank in banks:
         for shot in (1, 5):
             runs = entries(read, bank, shot, seeds if bank == "glyphs" else 1)
-            rival = [r["test"]["values"] for r in runs["ProtoNet"]]
-            floor = read(f"{bank}-{shot}shot-floor")["test"]["values"]
-            result[f"{bank}, {shot}-shot"] = {**{name: row(found, rival) for name, found in runs.items()},
-                                              "nearest pixel": {**over_seeds([floor]),
-                                                                "minus ProtoNet": minus([floor], rival)}}
+            runs["nearest pixel"] = [read(f"{bank}-{shot}shot-floor")]
+            rivals = {name: scores(found) for name, found in runs.items()}
+            result[f"{bank}, {shot}-shot"] = {name: row(found, rivals) for name, found in runs.items()}
     return result
 
 

@@ -212,6 +212,29 @@ def test_omniglot_says_which_device_is_missing(device, elsewhere, no_work, monke
     assert f"--device {device}: PyTorch finds no such device here" in capsys.readouterr().err
 
 
+# --- the league: one file a run ----------------------------------------------------------------------------
+
+def test_the_league_keeps_a_file_for_each_run_and_computes_only_what_is_missing(elsewhere, monkeypatch, capsys):
+    (elsewhere / "results").mkdir()
+    (elsewhere / "results" / "cheaper.json").write_bytes((ROOT / "results" / "cheaper.json").read_bytes())
+    options = "--only FOMAML --no-omniglot --seeds 1 --passes 500 --episodes 2 --curve 5".split()
+    start(monkeypatch, elsewhere, "recipes/league.py", *options)
+    files = {p.name: p for p in (elsewhere / "results" / "league").glob("*.json")}
+    assert {*files} == {"tuning-FOMAML.json", "glyphs-1shot-FOMAML-0.json", "glyphs-5shot-FOMAML-0.json"}
+    one = json.loads(files["glyphs-1shot-FOMAML-0.json"].read_text(encoding="utf-8"))
+    how = json.loads(files["tuning-FOMAML.json"].read_text(encoding="utf-8"))
+    task = 5 * int(how["setting"][2]) + 25  # "J=1, alpha=0.4"
+    assert one["updates"] == 500 // task and one["passes"] == one["updates"] * task
+    assert one["curve"][0]["updates"] == 100 // task and len(one["test"]["values"]) == 2
+    assert how["val"] == max(t["val"] for t in how["trials"]) and len(how["trials"]) >= 6
+    kept, lost = files["glyphs-1shot-FOMAML-0.json"], files["glyphs-5shot-FOMAML-0.json"]
+    lost.unlink()
+    before = kept.stat().st_mtime_ns
+    start(monkeypatch, elsewhere, "recipes/league.py", *options)
+    assert lost.exists() and kept.stat().st_mtime_ns == before
+    assert not (elsewhere / "results" / "league.json").exists(), "the table is made of all of them"
+
+
 # --- all of them, unattended -------------------------------------------------------------------------------
 
 def test_every_record_has_its_command(committed_records):
