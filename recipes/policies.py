@@ -1,8 +1,10 @@
 """Policies that learned to explore, beside the rules, on bandits; and MAML with a policy gradient. Three seeds each.
 
     OMP_NUM_THREADS=1 python recipes/policies.py --force    # replaces what is there; --resume runs/policies continues
+    OMP_NUM_THREADS=1 python recipes/policies.py --only arms --iterations 1200 --meta-batch 256 --rates 0.02 0.04 0.08
 
-Needs no network and about 45 CPU-minutes. Writes results/policies.json. Bandits of 5 arms with uniform chances and 50
+Needs no network and about 45 CPU-minutes; the second command, a longer training of one policy, 25. Writes
+results/policies.json and results/policies-arms.json. Bandits of 5 arms with uniform chances and 50
 pulls; regret counts the arms' mean rewards. All are tested on the same 1,000 tasks with the same luck, in pairs.
 
     recurrent    `RL2`: one LSTM that reads all pulls, dim 64, entropy 0.03
@@ -53,12 +55,12 @@ SURROGATES = ("dice", "lvc", "naive")
 VALIDATION, TEST = 2, 1  # seeds
 
 
-def trained(core: str, seed: int, lr: float, iterations: int) -> tuple[RL2, list[float]]:
+def trained(core: str, seed: int, lr: float, iterations: int, meta_batch: int) -> tuple[RL2, list[float]]:
     """(the policy, its regret on the training tasks in each tenth of training: 41.7 is the mean of H max p)."""
     torch.manual_seed(seed)
     learner = RL2(5, core=core, **CORES[core][0])
     history = meta_train(learner, TASKS, TrainConfig(
-        iterations=iterations, meta_batch=128, lr=lr, schedule="cosine", clip=1.0, seed=seed, metric="regret",
+        iterations=iterations, meta_batch=meta_batch, lr=lr, schedule="cosine", clip=1.0, seed=seed, metric="regret",
         val_every=max(iterations // 10, 1), val_episodes=500), val_tasks=TASKS)
     tenths = torch.tensor(history.losses[:iterations // 10 * 10]).reshape(10, -1).mean(1)
     return learner, [round(float(50 * 5 / 6 + v), 2) for v in tenths]
@@ -68,17 +70,17 @@ def regrets(learner: Any, n: int, seed: int) -> list[float]:
     return [float(f"{v:.5g}") for v in meta_test(learner, TASKS, n, seed, metric="regret").values]
 
 
-def tuned(work: Work, core: str, iterations: int) -> tuple[float, list[list[float]]]:
+def tuned(work: Work, core: str, iterations: int, args: argparse.Namespace) -> tuple[float, list[list[float]]]:
     """The outer rate that is best on validation tasks, and all that were tried."""
     found: dict[float, float] = {}
 
     def tried(lr: float) -> None:
         def regret() -> float:
-            values = regrets(trained(core, 0, lr, iterations)[0], 500, VALIDATION)
+            values = regrets(trained(core, 0, lr, iterations, args.meta_batch)[0], 500, VALIDATION)
             return sum(values) / len(values)
         found[lr] = work.part(f"tune {core} {lr:g}", regret)
 
-    for lr in CORES[core][2]:
+    for lr in args.rates or CORES[core][2]:
         tried(lr)
     for _ in range(3):  # at most three times wider
         best = min(found, key=found.__getitem__)
@@ -88,12 +90,12 @@ def tuned(work: Work, core: str, iterations: int) -> tuple[float, list[list[floa
     return min(found, key=found.__getitem__), sorted([lr, round(v, 3)] for lr, v in found.items())
 
 
-def run(core: str, seed: int, lr: float, iterations: int, n: int) -> dict[str, Any]:
+def run(core: str, seed: int, lr: float, iterations: int, args: argparse.Namespace) -> dict[str, Any]:
     watch = Stopwatch()
-    learner, curve = trained(core, seed, lr, iterations)
+    learner, curve = trained(core, seed, lr, iterations, args.meta_batch)
     spent = watch.read()["cpu_seconds"]
     first = meta_test(learner, TASKS, 10, TEST, metric=lambda play, task: play["entropy"][0]).mean
-    return {"cpu_seconds": spent, "curve": curve, "first entropy": first, "regret": regrets(learner, n, TEST)}
+    return {"cpu_seconds": spent, "curve": curve, "first entropy": first, "regret": regrets(learner, args.episodes, TEST)}
 
 
 def walked(surrogate: str, seed: int, iterations: int) -> list[list[float]]:
@@ -110,20 +112,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=900, help="of the recurrent policy; others take a share")
     parser.add_argument("--episodes", type=int, default=1000, help="test tasks")
+    parser.add_argument("--meta-batch", type=int, default=128, help="tasks of a meta-iteration, on bandits")
+    parser.add_argument("--only", choices=list(CORES), help="this policy alone, into results/policies-NAME.json")
+    parser.add_argument("--rates", type=float, nargs="+", help="outer rates that are tried first")
     options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    work = Work("policies", args)
+    work = Work(f"policies-{args.only}" if args.only else "policies", args)
     widths = {c: work.part(f"ucb {c}", lambda: sum(regrets(BanditRule("ucb", c=c), 500, VALIDATION)) / 500)  # noqa: B023
               for c in WIDTHS}
     best = min(widths, key=widths.__getitem__)
     rules = {name: work.part(name, lambda: regrets(BanditRule(name, c=best), args.episodes, TEST))  # noqa: B023
              for name in ("random", "thompson", "ucb", "greedy", "gittins")}
     rows: dict[str, Any] = {name: {"regret": over_seeds([values])} for name, values in rules.items()}
-    for core, (_, share, _) in CORES.items():
+    for core, (_, share, _) in CORES.items() if not args.only else [(args.only, CORES[args.only])]:
         iterations = max(int(share * args.iterations), 10)
-        lr, grid = tuned(work, core, iterations)
-        runs = [work.part(f"{core} {seed}", lambda: run(core, seed, lr, iterations, args.episodes))  # noqa: B023
+        lr, grid = tuned(work, core, iterations, args)
+        runs = [work.part(f"{core} {seed}", lambda: run(core, seed, lr, iterations, args))  # noqa: B023
                 for seed in range(args.seeds)]
         values = [r["regret"] for r in runs]
         rows[core] = {"iterations": iterations, "lr": lr, "tuning": grid, "regret": over_seeds(values),
@@ -133,7 +138,7 @@ def main() -> None:
                                                                                    "gittins")}}
         print(core, lr, rows[core]["regret"], rows[core]["minus greedy"], flush=True)
     navigation = {}
-    for surrogate in SURROGATES:
+    for surrogate in () if args.only else SURROGATES:
         found = [work.part(f"walk {surrogate} {seed}", lambda: walked(surrogate, seed, args.iterations // 4))  # noqa: B023
                  for seed in range(args.seeds)]
         before, after = ([f[i] for f in found] for i in (0, 1))

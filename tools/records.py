@@ -61,6 +61,8 @@ RECIPES = {
     "glyphs-maml": Recipe("recipes/glyphs_maml.py", "glyphs-maml"),
     "cheaper": Recipe("recipes/cheaper.py", "cheaper"),
     "policies": Recipe("recipes/policies.py", "policies"),
+    "policies-arms": Recipe("recipes/policies.py --only arms --iterations 1200 --meta-batch 256 --rates 0.02 0.04 0.08",
+                            "policies-arms"),
     "league": Recipe("recipes/league.py", "league", ("cheaper",)),
     "incontext-linear": Recipe("recipes/incontext.py linear", "incontext-linear"),
     "incontext-letters": Recipe("recipes/incontext.py letters", "incontext-letters"),
