@@ -1,7 +1,5 @@
 """Almost no inner loop: the last layer adapts, the body is shared."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 

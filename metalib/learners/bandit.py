@@ -1,7 +1,5 @@
 """Bandits by rule: no parameter, nothing learned, the strongest simple opponents of a policy that was."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

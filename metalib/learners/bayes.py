@@ -1,7 +1,5 @@
 """Bayesian linear regression on learned features: a prior over heads, meta-learned and conditioned on the support."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A head that is solved anew for every task, in closed form or nearly: the encoder is all that is learned slowly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Implicit MAML: the gradient of where the inner loop ends, not of how it got there."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 

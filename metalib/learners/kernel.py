@@ -1,7 +1,5 @@
 """A Gaussian process on learned features: the kernel is meta-learned, and the support is all that a task keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """MAML that says how sure it is: a Laplace posterior over the last layer, around what the inner loop found."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch

@@ -1,7 +1,5 @@
 """Model-agnostic meta-learning: adapt by gradient descent, and differentiate through the descent."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

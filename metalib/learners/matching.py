@@ -1,7 +1,5 @@
 """Comparing a query with the support: by a cosine and attention, or by a network that has learned to compare."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

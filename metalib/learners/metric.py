@@ -1,7 +1,5 @@
 """Metric learning: adapt by embedding, predict by distance. Also the baseline that every method must beat."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

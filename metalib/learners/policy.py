@@ -1,7 +1,5 @@
 """RL^2: a policy with a memory learns to explore, because its memory is all that changes within a task."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """MAML with a policy gradient inside: adapting is one step up the return, estimated from a few episodes."""
 
-from __future__ import annotations
-
 import math
 
 import torch

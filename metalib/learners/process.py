@@ -1,7 +1,5 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Inner rates that are learned: Meta-SGD, and the rates of MAML++."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Reptile: move theta towards where plain training on the task leads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Black-box learners: a network reads the support as a sequence, and adapting is nothing but reading."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -13,8 +13,6 @@ numbers that the i-th episode uses, a function of the task's key alone. So roll-
 repeats them, and two agents in one task meet the same luck (common random numbers).
 """
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Tasks made from a bank of labelled examples: N-way K-shot episodes, and plain classification written as tasks."""
 
-from __future__ import annotations
-
 from numbers import Integral
 
 import torch

@@ -1,7 +1,5 @@
 """Episodes that somebody has drawn already: a benchmark's own trials."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The regression that has a closed form: what an in-context learner is held against."""
 
-from __future__ import annotations
-
 from numbers import Integral
 
 import torch

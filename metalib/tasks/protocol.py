@@ -1,7 +1,5 @@
 """What a task distribution is, and how an evaluation goes through one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, Protocol

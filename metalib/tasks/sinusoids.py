@@ -1,7 +1,5 @@
 """The toy of the field: sine waves."""
 
-from __future__ import annotations
-
 import math
 from numbers import Integral
 

@@ -1,7 +1,5 @@
 """Tasks in an order: round t draws one task from a distribution that may move."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Chapter 12's figure: hide the treasure, and follow an agent that looks for it once and then knows where it is."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
