@@ -190,7 +190,7 @@ def test_tasks_are_drawn_from_banks_only():
     with pytest.raises(ValueError, match="expected a floating-point dtype"):
         FewShot(clusters(), dtype=torch.int64)
     for wrong in ({"way": 2.0}, {"query": "3"}, {"shot": None}):
-        with pytest.raises(TypeError, match="expected integers"):
+        with pytest.raises(ValueError, match="expected a whole number"):
             FewShot(clusters(), **{"way": 2, "shot": 1, "query": 1} | wrong)
     assert type(FewShot(clusters(), np.int64(2), np.int32(1), 1).way) is int
     with pytest.raises(ValueError, match="batch=0"):

@@ -183,7 +183,7 @@ def test_a_score_of_other_tasks_is_refused():
     assert audit(HONEST, score, episodes=5).passed
     with pytest.raises(ValueError, match=f"the score is of episodes {score.digest}, but with its seed 3 these tasks"):
         audit(other, score, episodes=5)
-    with pytest.raises(ValueError, match="episodes=0: at least 1"):
+    with pytest.raises(ValueError, match="episodes=0: expected a whole number, at least 1"):
         audit(HONEST, episodes=0)
 
 
@@ -210,7 +210,7 @@ def test_a_score_has_one_number_a_task(values):
 def test_inner_steps_are_counted_from_zero(steps):
     learner, tasks = MAML(mlp(1, (4,), 1).double(), 0.01), Sinusoids(4, 4)
     for test in (meta_test, meta_test_path):
-        with pytest.raises(ValueError, match="steps=.*: expected a whole number of inner steps, 0 or more"):
+        with pytest.raises(ValueError, match="steps=.*: expected a whole number, at least 0"):
             test(learner, tasks, steps=steps, episodes=2)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_whole
 from metalib.data import ClassImages
 from metalib.episode import Episode, each
 from metalib.functional import seeded
@@ -127,8 +128,7 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
         ValueError: the tasks are regression, or have no support; the score is of other episodes than these tasks draw;
             `training` holds no meta-batch, as a generator does that was read before.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes}: at least 1 is needed, 200 is the custom")
+    check_whole(1, episodes=episodes)
     if score is not None and score.digest and score.seed is not None:
         if (drawn := digest_of(tasks, score.n, score.seed)) != score.digest:
             raise ValueError(f"the score is of episodes {score.digest}, but with its seed {score.seed} these tasks "

@@ -4,7 +4,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import islice
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
+from metalib.arguments import check_whole
 from metalib.episode import Data, Episode, check_episodes, count, each, moved, one_task, task_axis, tensors
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
@@ -85,7 +85,7 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
         return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map), query)
                             for phi in learner.path(support, steps)])
 
-    _check_steps(steps)
+    check_whole(0, steps=steps)
     values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, measure, [metric], map)
     return [Score.of(v, metric=name, steps=j, **{"transductive": transductive} | protocol)
             for j, v in enumerate(values.T)]
@@ -122,13 +122,8 @@ def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:
         return learner.adapt(support)
     if "steps" not in inspect.signature(learner.adapt).parameters:
         raise ValueError(f"{type(learner).__name__} has no inner steps: leave steps=None")
-    _check_steps(steps)
+    check_whole(0, steps=steps)
     return learner.adapt(support, steps)
-
-
-def _check_steps(steps: int) -> None:
-    if not isinstance(steps, Integral) or steps < 0:
-        raise ValueError(f"steps={steps!r}: expected a whole number of inner steps, 0 or more")
 
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
@@ -138,8 +133,7 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
 
     Episodes are drawn one by one: chunks do not matter.
     """
-    if not isinstance(episodes, Integral) or episodes < 1:
-        raise ValueError(f"episodes={episodes!r}: expected a whole number of tasks, at least 1; 600 is the custom")
+    check_whole(1, episodes=episodes)
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
     device, values = device_of(learner), []

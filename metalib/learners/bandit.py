@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from metalib.arguments import check_number
+from metalib.arguments import check_choice, check_number
 from metalib.keys import fold, uniform
 from metalib.learner import Learner
 from metalib.tasks.environments import Bandit, noise
@@ -38,8 +38,7 @@ class BanditRule(Learner):
 
     def __init__(self, rule: str = "greedy", *, c: float = 0.2) -> None:
         super().__init__()
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r}: expected one of {list(RULES)}")
+        check_choice(rule, "rule", *RULES)
         check_number(c, "c")
         self.rule, self.c = rule, c
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data, Episode
 from metalib.learner import Learner
@@ -39,11 +39,8 @@ class Believing(Learner):
                  loss: Callable[[Normal, Tensor], Tensor] | None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        check_number(outputs, "outputs", whole=True)
-        if outputs < 1:
-            raise ValueError(f"outputs={outputs}: expected at least 1")
-        if objective not in ("query", "evidence"):
-            raise ValueError(f"objective={objective!r}: expected 'query' or 'evidence'")
+        check_whole(1, outputs=outputs)
+        check_choice(objective, "objective", "query", "evidence")
         if objective == "evidence" and loss is not None:
             raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take "
                              "objective='query'")
@@ -109,7 +106,7 @@ class BayesLinear(Believing):
     def __init__(self, encoder: nn.Module, dim: int, outputs: int = 1, *, precision: float = 1.0, noise: float = 0.5,
                  objective: str = "query", loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
-        check_number(dim, "dim", whole=True)
+        check_whole(0, dim=dim)
         self.dim, self.precision = dim, precision
         start = logarithm(precision, "precision", encoder).detach()
         self.log_precision = nn.Parameter(start.repeat(dim + 1))

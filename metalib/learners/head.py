@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data
 from metalib.functional import one_hot
 from metalib.learner import Learner
@@ -97,9 +97,7 @@ class LogisticHead(Learner):
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        check_number(steps, "steps", whole=True)
-        if steps < 1:
-            raise ValueError(f"steps={steps}: with no step the head is zero and every class equally likely")
+        check_whole(1, steps=steps)
         self.encoder, self.regularisation, self.temperature, self.steps = encoder, regularisation, temperature, steps
         self.log_regularisation = logarithm(regularisation, "regularisation", encoder)
         self.log_temperature = logarithm(temperature, "temperature", encoder)

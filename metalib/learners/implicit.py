@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.functional import (
     Params,
@@ -52,12 +52,9 @@ class ImplicitMAML(MAML):
                  adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
         check_number(strength, "strength")
-        check_number(cg_steps, "cg_steps", whole=True)
+        check_whole(1, cg_steps=cg_steps)
         if not strength > 0:
             raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
-        if cg_steps < 1:
-            raise ValueError("cg_steps=0: without a product the meta-gradient is zero and nothing is learned; "
-                             "MAML(net, order=1) is the one that needs none")
         self.strength, self.cg_steps = strength, cg_steps
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metalib.arguments import check_choice
 from metalib.distributions import Normal
 from metalib.episode import Data
 from metalib.functional import squared_distance
@@ -63,8 +64,7 @@ class DeepKernelGP(Believing):
                  length: float = 1.0, noise: float = 0.5, objective: str = "query",
                  loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
-        if kernel not in KERNELS:
-            raise ValueError(f"kernel={kernel!r}: expected one of {[*KERNELS]}")
+        check_choice(kernel, "kernel", *KERNELS)
         self.kernel, self.scale, self.length = kernel, scale, length
         round_, flat = KERNELS[kernel]
         self.log_scale = logarithm(scale, "scale", encoder) if round_ else None

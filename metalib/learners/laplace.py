@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data
 from metalib.fast.private import call, own_parameters
@@ -63,9 +63,9 @@ class LaplaceMAML(Learner):
             raise TypeError(f"LaplaceMAML is made of a MAML, not of {maml!r:.60}")
         if maml.loss is not None:
             raise ValueError("LaplaceMAML needs the loss to be a likelihood: build the MAML with loss=None")
-        check_number(samples, "samples", whole=True)
-        if samples < 2 or samples % 2:
-            raise ValueError(f"samples={samples}: expected an even number, at least 2")
+        check_whole(2, samples=samples)
+        if samples % 2:
+            raise ValueError(f"samples={samples}: expected an even number")
         self.head = head_of(maml.net)
         if not isinstance(maml.net.get_submodule(self.head), nn.Linear) or not inspect.ismethod(
                 getattr(maml.net, "features", None)):

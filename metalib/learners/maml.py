@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.block import ConvBlock
 from metalib.fast.private import call, is_frozen, own_parameters
@@ -68,7 +68,7 @@ class MAML(Learner):
         if order not in (1, 2) or isinstance(order, bool):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
         check_number(inner_lr, "inner_lr")
-        check_number(steps, "steps", whole=True)
+        check_whole(0, steps=steps)
         check_number(step_losses, "step_losses")
         if step_losses > 1:
             raise ValueError(f"step_losses={step_losses}: expected a share of training, 0 to 1; 0.5 is the first half")

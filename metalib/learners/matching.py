@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data
 from metalib.fast.private import call
 from metalib.functional import class_means, lstm_step, one_hot
@@ -55,9 +55,7 @@ class MatchingNet(Learner):
         check_network(encoder)
         if full_context not in (True, False):
             raise ValueError(f"full_context={full_context!r:.60}: expected True or False; a loss goes to loss=")
-        check_number(reads, "reads", whole=True)
-        if reads < 1:
-            raise ValueError(f"reads={reads}: must be at least 1; full_context=False does without")
+        check_whole(1, reads=reads)
         self.encoder, self.full_context, self.temperature, self.reads = encoder, full_context, temperature, reads
         self.embedding_dim = embedding_dim
         self.log_temperature = logarithm(temperature, "temperature", encoder)
@@ -125,8 +123,7 @@ class RelationNet(Learner):
                  loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, objective: str = "squared error") -> None:
         super().__init__(loss)
         check_network(encoder)
-        if objective not in ("squared error", "cross-entropy"):
-            raise ValueError(f"objective={objective!r}: expected 'squared error' or 'cross-entropy'")
+        check_choice(objective, "objective", "squared error", "cross-entropy")
         if relation is None:
             like = floats_of(encoder)
             relation = mlp(2 * _width(encoder, None), (64, 64), 1).to(like.device, like.dtype)

@@ -5,14 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_number, check_whole
 from metalib.fast.private import call, own_parameters
 from metalib.functional import Params, descend, gradient, surrogate
 from metalib.learner import Learner
 from metalib.tasks.environments import MDP, Bandit, Navigation, chosen, noise
 
 Task = Bandit | MDP | Navigation
-SURROGATES = ("dice", "lvc", "naive")
 TEST = -1  # the episodes in which an adapted policy is judged; no inner step has this number
 
 
@@ -51,14 +50,12 @@ class PolicyMAML(Learner):
         super().__init__()
         check_network(net)
         check_number(inner_lr, "inner_lr")
-        check_number(steps, "steps", whole=True)
-        check_number(episodes, "episodes", whole=True)
+        check_whole(0, steps=steps)
+        check_whole(2, episodes=episodes)  # each is the others' baseline
         check_number(std, "std")
-        if episodes < 2 or not std > 0:
-            raise ValueError(f"episodes={episodes}, std={std}: expected 2 or more, of which each is the others' "
-                             "baseline, and a spread above 0, without which nothing is tried")
-        if surrogate not in SURROGATES:
-            raise ValueError(f"surrogate={surrogate!r}: expected one of {list(SURROGATES)}")
+        if not std > 0:
+            raise ValueError(f"std={std}: expected a spread above 0, without which nothing is tried")
+        check_choice(surrogate, "surrogate", "dice", "lvc", "naive")
         self.net, self.inner_lr, self.steps, self.episodes = net, inner_lr, steps, episodes
         self.surrogate, self.std = surrogate, std
 

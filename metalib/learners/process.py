@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
 from metalib.keys import fold, key, key_of, normal
@@ -68,12 +68,8 @@ class NeuralProcess(Learner):
                  latent: int = 0, heads: int = 4, rounds: int = 1, samples: int = 32, floor: float = 0.01,
                  loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
         super().__init__(loss)
-        for name, value, least in (("x_dim", x_dim, 1), ("y_dim", y_dim, 1), ("hidden", hidden, 1),
-                                   ("layers", layers, 1), ("latent", latent, 0), ("heads", heads, 1),
-                                   ("rounds", rounds, 0), ("samples", samples, 1)):
-            check_number(value, name, whole=True)
-            if value < least:
-                raise ValueError(f"{name}={value}: expected at least {least}")
+        check_whole(1, x_dim=x_dim, y_dim=y_dim, hidden=hidden, layers=layers, heads=heads, samples=samples)
+        check_whole(0, latent=latent, rounds=rounds)
         if attention not in (True, False):
             raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
         check_number(floor, "floor")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_whole
 from metalib.episode import Data, Episode
 from metalib.functional import descend, dot, gradient_and_value, surrogate
 from metalib.keys import shuffle
@@ -43,10 +43,9 @@ class Reptile(MAML):
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
         if not inner_lr > 0:
             raise ValueError(f"inner_lr={inner_lr}: the meta-gradient (theta - phi_J) / alpha needs a rate above 0")
+        check_whole(1, steps=steps)
         if batch is not None:
-            check_number(batch, "batch", whole=True)
-        if batch == 0 or steps < 1:
-            raise ValueError(f"steps={steps}, batch={batch}: each must be at least 1")
+            check_whole(1, batch=batch)
         self.batch = batch
 
     def forward(self, episode: Episode) -> Tensor:
