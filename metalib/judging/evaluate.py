@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from metalib.arguments import check_whole
-from metalib.episode import Data, Episode, check_episodes, count, each, moved, one_task, task_axis, tensors
+from metalib.episode import Data, Episode, check_episodes, count, joined, moved, one_task, task_axis, tensors
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
@@ -143,7 +143,7 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
                 _refuse_one_task(tasks, drawn)
                 for episode in drawn:
                     update(digest, episode)
-                batch = moved(_cat(drawn), device)
+                batch = moved(joined(drawn), device)
                 check_episodes(batch)
                 names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
                 values.append(_measured(measure, learner, mine, batch, way))
@@ -181,14 +181,3 @@ def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
     if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for a, b in zip(tensors(first), tensors(e))):
         raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
                          "randomness from generator=, or test the one task with episodes=1")
-
-
-def _cat(episodes: list[Any]) -> Any:
-    for part in ("support", "query") if isinstance(episodes[0], Episode) else ():
-        first, *others = (getattr(e, part) for e in episodes)
-        for other in others:
-            if (shape := (*other.x.shape, other.way)) != (expected := (*first.x.shape, first.way)):
-                raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
-                                 f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
-                                 "make one Tasks for each shot, query and way")
-    return each(lambda *rows: torch.cat(rows), *episodes)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data
 from metalib.fast.private import call
-from metalib.functional import class_means, lstm_step, one_hot
+from metalib.functional import check_embeddings, class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
@@ -72,7 +72,7 @@ class MatchingNet(Learner):
             x, y = x[order], y[order]
         g = embeddings(self.encoder, x)
         if self.full_context:
-            gates = self.context.there.gates
+            gates = self.context.there
             if (D := gates.out_features // 4) != g.shape[1]:
                 raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
                                  f"{D}: give embedding_dim={g.shape[1]}")
@@ -157,31 +157,16 @@ class RelationNet(Learner):
     def features(self, x: Tensor) -> Tensor:
         """f(x), vectors or maps."""
         z = call(self.encoder, {}, x)
-        if not isinstance(z, Tensor) or z.ndim not in (2, 4):
-            what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
-            raise ValueError(f"features {what}, expected a tensor (M, D) or maps (M, C, h, w): end the encoder with "
-                             "nn.Flatten(), or let it return the tensor alone")
+        check_embeddings(z, maps=True)
         return z
 
 
-class _Cell(nn.Module):
-    """One step of an LSTM, whose gates read what it is given and its own output together."""
-
-    def __init__(self, reads: int, width: int) -> None:
-        super().__init__()
-        self.gates = nn.Linear(reads, 4 * width)
-
-    def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """(h, c) after reading x (M, reads), the last h among it, with the cell state c (M, width)."""
-        return lstm_step(self.gates(x), c)
-
-
 class _FullContext(nn.Module):
-    """The two functions that make an embedding depend on the support set."""
+    """The two functions that make an embedding depend on the support set: the gates of three LSTMs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.there, self.back, self.query = _Cell(2 * width, width), _Cell(2 * width, width), _Cell(3 * width, width)
+        self.there, self.back, self.query = (nn.Linear(reads * width, 4 * width) for reads in (2, 2, 3))
 
     def of_support(self, z: Tensor) -> Tensor:  # (NK, D) -> (NK, D)
         return z + _run(self.there, z) + _run(self.back, z.flip(0)).flip(0)
@@ -190,17 +175,17 @@ class _FullContext(nn.Module):
         h, c = z, torch.zeros_like(z)
         for _ in range(reads):
             read = (h @ g.T).softmax(-1) @ g  # (M, D)
-            out, c = self.query(torch.cat([z, h, read], -1), c)
+            out, c = lstm_step(self.query(torch.cat([z, h, read], -1)), c)
             h = z + out
         return h
 
 
-def _run(cell: _Cell, z: Tensor) -> Tensor:
+def _run(gates: nn.Linear, z: Tensor) -> Tensor:
     """h of every step, (M, D)."""
     h = c = torch.zeros_like(z[:1])
     steps = []
     for row in z.split(1):
-        h, c = cell(torch.cat([row, h], -1), c)
+        h, c = lstm_step(gates(torch.cat([row, h], -1)), c)
         steps.append(h)
     return torch.cat(steps)
 

@@ -13,6 +13,7 @@ from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
 from metalib.keys import fold, key, key_of, normal
 from metalib.learner import Learner
+from metalib.nets import same_dtype
 
 State = dict[str, Tensor]
 
@@ -155,13 +156,11 @@ class NeuralProcess(Learner):
         for name, t, width in (("x", x, self.x_dim), ("y", y, self.y_dim)):
             if t is None:
                 continue
-            if t.ndim != 2 or t.shape[1] != width:
-                raise ValueError(f"{name} has shape {tuple(t.shape)}, expected (M, {width}): set {name}_dim=, or give "
-                                 f"a task's points as rows, {name}.reshape(len({name}), -1)")
-            if t.dtype != self.nothing.dtype and not torch.is_autocast_enabled(t.device.type):
-                raise ValueError(f"{name} is {t.dtype}, the weights {self.nothing.dtype}: draw tasks with dtype="
-                                 f"{self.nothing.dtype}, or convert the learner with .to({t.dtype}); labels of classes "
-                                 "are no targets here (ProtoNet and others take them)")
+            if t.ndim != 2 or t.shape[1] != width or not t.is_floating_point():
+                raise ValueError(f"{name} is {t.dtype} and has shape {tuple(t.shape)}, expected floats (M, {width}): "
+                                 f"set {name}_dim=, or give a task's points as rows, {name}.reshape(len({name}), -1); "
+                                 "labels of classes are no targets here (ProtoNet and others take them)")
+            same_dtype(t, self.nothing)
 
 
 class Attention(nn.Module):

@@ -30,6 +30,11 @@ def base64_of(numbers: Tensor, dtype: str) -> str:
     return base64.b64encode(numbers.detach().cpu().numpy().astype(dtype).tobytes()).decode("ascii")
 
 
+def packed(numbers: Tensor, dtype: str) -> str:
+    """Numbers that a network made, for the page: like a picture's, their bits differ from machine to machine."""
+    return f"data:application/octet-stream;base64,{base64_of(numbers, dtype)}"
+
+
 def light(png: bytes, colours: int) -> bytes:
     """The picture with a palette of so many colours: a third of the size, or less."""
     file = io.BytesIO()
