@@ -78,8 +78,8 @@ def joined(batches: list[Any]) -> Any:
     first, *others = ([tuple(v.shape[1:]) if isinstance(v, Tensor) else v for v in tree_leaves(e)] for e in batches)
     for i, other in enumerate(others, 1):
         if other != first:
-            raise ValueError(f"tasks differ: task {i} has shapes {other}, task 0 {first} (of an Episode: x, y and way of "
-                             "the support, then of the query). Make one Tasks or FixedEpisodes for each shape and way")
+            raise ValueError(f"tasks differ: task {i} has shapes {other}, task 0 {first} (of an Episode, x, y and way "
+                             "of support and query). Make one Tasks or FixedEpisodes for each shape and way")
     return each(lambda *tensors: torch.cat(tensors), *batches)
 
 
