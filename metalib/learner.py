@@ -14,7 +14,7 @@ from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
-from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
+from metalib.fast.private import STATISTICS, call, private, read_only
 from metalib.functional import Params, default_loss, gradient_and_value, scalar, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
@@ -153,7 +153,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if torch.is_inference_mode_enabled():
         raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
                            "training (adapt, predict and meta_test work there)")
-    trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
+    trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")
     if hooked := [k for k, p in trained.items() if p._backward_hooks or p._post_accumulate_grad_hooks]:
@@ -189,7 +189,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    with private(learner) as mine, read_only(mine):
+    with read_only(mine := private(learner)):
         if not mine.shares_weights or type(mine).task_gradient is not Learner.task_gradient:
             per_task = vmap(mine.task_gradient, in_dims=(None, task_axis(episodes)), chunk_size=chunk)
             with torch.no_grad():  # nobody differentiates the meta-gradient

@@ -10,14 +10,11 @@ everybody. So the library works on twins (`metalib.fast.twin`), in which one rul
 """
 
 import contextlib
-import os
-import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -28,47 +25,23 @@ from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
 
-RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not "
-              "the task's: turn it off, or keep functions and objects that lead back to the network out of it")
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
-@contextlib.contextmanager
-def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
-    """A twin of the module for the body, or the module itself if it is one. With `evaluating`, dropout is off in it.
+def private(module: Module, *, evaluating: bool = False) -> Module:
+    """A twin of the module, or the module itself if it is one. With `evaluating`, dropout is off in it.
 
-    (In the body `_frozen` says of every module which parameters do not require a gradient, whatever takes their place.)
-
-    Where no twin can be made (`twin` says when), the body gets the module itself. It has then the module to itself
-    among all bodies of this function, and modes and statistics are as before when it ends; but whoever calls such a
-    module from another thread without this function may see the work.
+    (In a twin `_frozen` says of every module which parameters do not require a gradient, whatever takes their place.)
 
     Raises:
         ValueError: a layer that no rule could make right: a SyncBatchNorm that is not frozen, an embedding with
-            max_norm, a lazy layer without weights.
+            max_norm, a lazy layer without weights; and what `twin` raises.
     """
     if is_twin(module) and not evaluating:
-        yield module
-    elif (mine := twin(module)) is not None:
-        _settle(mine, evaluating)
-        yield mine
-    else:
-        with _in_place:
-            before = [(m, m.training, dict(vars(m)), dict(m._buffers.items())) for m in module.modules()]
-            try:
-                for m in module.modules():
-                    vars(m).setdefault("_frozen", frozen_parts(m))
-                _settle(module, evaluating)
-                yield module
-            finally:
-                for m, training, attributes, buffers in before:
-                    m.training = training  # of a scripted module it is no attribute
-                    for k in vars(m).keys() - attributes:
-                        del vars(m)[k]
-                    vars(m).update(attributes)
-                    if isinstance(m, STATISTICS):
-                        m._buffers.update(buffers)
+        return module
+    mine = twin(module)
+    _settle(mine, evaluating)
+    return mine
 
 
 def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str = "__call__") -> Any:
@@ -82,11 +55,10 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str =
 
     Raises:
         ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
-        RuntimeError: activation checkpointing where no twin can be made; there a `method` takes no params.
     """
     if is_twin(module):
         return _called(module, params, args, method)
-    with private(module) as mine, read_only(mine):
+    with read_only(mine := private(module)):
         return _called(mine, params, args, method)
 
 
@@ -97,15 +69,7 @@ def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...], m
     if unknown := params.keys() - slots:
         raise ValueError(f"{type(mine).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and phi "
                          "must come from adapt of the same learner")
-    instead = {id(slots[k]): p for k, p in params.items()}
-    own = twin(mine, instead) if is_twin(mine) else None
-    if own is None:  # in place; each slot once, or a layer in two places keeps what it was given (torch 2.13)
-        if method != "__call__":
-            raise RuntimeError(f"{type(mine).__name__} can have no twin, so its {method} cannot be called with a "
-                               "task's weights: keep objects that lead back to the network out of it")
-        once = {k: instead[id(p)] for k, p in _once(mine).items() if id(p) in instead}
-        with torch.autograd.graph.disable_saved_tensors_hooks(RECOMPUTED):
-            return functional_call(mine, once, args, tie_weights=False)
+    own = twin(mine, {id(slots[k]): p for k, p in params.items()})
     result = getattr(own, method)(*args)
     before, after = dict(mine.named_buffers()), dict(own.named_buffers())
     for k in {**before, **after}:
@@ -118,15 +82,6 @@ def is_frozen(module: nn.Module, name: str) -> bool:
     """Whether a parameter of the module does not require a gradient, whatever stands in its place meanwhile."""
     owner = module.get_submodule(name.rpartition(".")[0])
     return name.rpartition(".")[2] in vars(owner).get("_frozen", frozen_parts(owner))
-
-
-def own_parameters(module: nn.Module, *, every_name: bool = False) -> dict[str, Tensor]:
-    """dict(module.named_parameters()), read while no other thread has put other tensors in their place.
-
-    With `every_name` a parameter that several modules share is there under each of its names.
-    """
-    with contextlib.nullcontext() if is_twin(module) else _in_place:
-        return dict(module.named_parameters(remove_duplicate=not every_name))
 
 
 @contextlib.contextmanager
@@ -190,12 +145,6 @@ def _tensors_beside(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield from ((f"{prefix}.{k}" if prefix else k, t) for t in held if isinstance(t, Tensor))
 
 
-def _once(module: nn.Module) -> dict[str, Tensor]:
-    """Every slot under one name, also where several of them hold the same parameter."""
-    return {f"{prefix}.{k}" if prefix else k: p for prefix, m in module.named_modules()
-            for k, p in m._parameters.items() if p is not None}
-
-
 def _settle(module: nn.Module, evaluating: bool) -> None:
     """Put the rule for statistics and modes into effect; refuse layers that no rule could make right."""
     for name, m in module.named_modules():
@@ -231,14 +180,3 @@ def _written(buffer: Tensor, value: Tensor, version: int, now: Tensor) -> bool:
 def _equal(now: Tensor, value: Tensor) -> bool:
     return torch.equal(now, value) or torch.equal(now.nan_to_num(), value.nan_to_num())
 
-
-_in_place = threading.RLock()
-
-
-def _after_fork() -> None:
-    global _in_place  # another thread may have held it, and that thread does not exist here
-    _in_place = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -136,18 +136,17 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
     check_whole(1, episodes=episodes)
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
-    device, values = device_of(learner), []
-    with private(learner, evaluating=True) as mine:
-        with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
-            while drawn := list(islice(stream, 16 if way == "loop" else 64)):
-                _refuse_one_task(tasks, drawn)
-                for episode in drawn:
-                    update(digest, episode)
-                batch = moved(joined(drawn), device)
-                check_episodes(batch)
-                names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
-                values.append(_measured(measure, learner, mine, batch, way))
-                bar.update(len(drawn))
+    device, values, mine = device_of(learner), [], private(learner, evaluating=True)
+    with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
+        while drawn := list(islice(stream, 16 if way == "loop" else 64)):
+            _refuse_one_task(tasks, drawn)
+            for episode in drawn:
+                update(digest, episode)
+            batch = moved(joined(drawn), device)
+            check_episodes(batch)
+            names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
+            values.append(_measured(measure, learner, mine, batch, way))
+            bar.update(len(drawn))
     alone = {} if isinstance(batch, Episode) else {"transductive": ""}  # where nothing is predicted together
     return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]} | alone
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data
-from metalib.fast.private import call, own_parameters
+from metalib.fast.private import call
 from metalib.functional import Params
 from metalib.keys import key, normal
 from metalib.learner import Learner
@@ -108,6 +108,6 @@ class LaplaceMAML(Learner):
 
     def _head(self, phi: Params) -> Tensor:
         """phi's weights and bias of the head as one matrix, (D+1, N)."""
-        own = own_parameters(self.maml.net)
+        own = dict(self.maml.net.named_parameters())
         parts = [phi.get(name, own[name]) for name in (f"{self.head}.weight", f"{self.head}.bias") if name in own]
         return torch.cat([p.T if p.ndim == 2 else p[None] for p in parts])

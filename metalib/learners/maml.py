@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.block import ConvBlock
-from metalib.fast.private import call, is_frozen, own_parameters
+from metalib.fast.private import call, is_frozen
 from metalib.functional import Params, descend, gradient
 from metalib.learner import Learner
 
@@ -128,7 +128,7 @@ class MAML(Learner):
 
 def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
     """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
-    params, slots = own_parameters(net), own_parameters(net, every_name=True)
+    params, slots = dict(net.named_parameters()), dict(net.named_parameters(remove_duplicate=False))
     if adapts is None:
         names = [k for k in slots if not is_frozen(net, k)]
     elif adapts == "all":
@@ -153,7 +153,7 @@ def head_of(net: nn.Module) -> str:
     """The name of a network's head: `head` if it has one, else the last module that has parameters."""
     if isinstance(getattr(net, "head", None), nn.Module):
         return "head"
-    return _owner(next(reversed(own_parameters(net, every_name=True)), ""))
+    return _owner(next(reversed(dict(net.named_parameters(remove_duplicate=False))), ""))
 
 
 def _owner(name: str) -> str:

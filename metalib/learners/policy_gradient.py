@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metalib.arguments import check_choice, check_network, check_number, check_whole
-from metalib.fast.private import call, own_parameters
+from metalib.fast.private import call
 from metalib.functional import Params, descend, gradient, surrogate
 from metalib.learner import Learner
 from metalib.tasks.environments import MDP, Bandit, Navigation, chosen, noise
@@ -65,7 +65,7 @@ class PolicyMAML(Learner):
 
     def path(self, support: Task, steps: int | None = None) -> list[Params]:
         """[phi_0, ..., phi_J]."""
-        phi = own_parameters(self.net)
+        phi = dict(self.net.named_parameters())
         iterates = [phi]
         for j in range(self.steps if steps is None else steps):
             g = gradient(self.inner_loss, phi, support, j)
