@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from metalib.distributions import Normal
 
 Params = dict[str, Tensor]
+Loss = Callable[[Any, Tensor], Tensor]  # (prediction, y) -> scalar
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -1,6 +1,5 @@
 """The protocol every family follows, and the one place where tasks are mapped over."""
 
-from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
 from metalib.fast.private import STATISTICS, call, private, read_only
-from metalib.functional import Params, default_loss, gradient_and_value, scalar, transformed
+from metalib.functional import Loss, Params, default_loss, gradient_and_value, scalar, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
@@ -51,7 +50,7 @@ class Learner(Recorded, nn.Module):
     shares_weights = False
     approximate = False
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def __init__(self, loss: Loss | None = None) -> None:
         super().__init__()
         if loss is not None and (isinstance(loss, type) or not callable(loss)):
             raise TypeError(f"loss={loss!r}: expected a function (prediction, y) -> scalar, such as F.mse_loss or "

@@ -96,18 +96,18 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
             a parameter was. Buffers and tensors have their values back; parameters keep what was written into them.
     """
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
-        before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
-        beside = [(k, (t, t.detach().clone(), _version(t))) for k, t in _tensors_beside(module)]
+        before = {k: (b, b.clone()) for k, b in module.named_buffers()}
+        beside = [(k, (t, t.detach().clone())) for k, t in _tensors_beside(module)]
         theta = {k: (p, p.detach().clone()) for k, p in module.named_parameters()} if weights else {}
 
     def undone() -> list[str]:
         """Give the buffers that were written their values back, and say which they are."""
         with disable_proxy_modes_tracing():
             after = dict(module.named_buffers())
-            written = [k for k in {**before, **after}
-                       if k not in before or k not in after or _written(*before[k], after[k])]
-            changed = [(k, b) for k, b in beside if _written(*b, b[0])]  # another in its place goes with the twin
-            for b, value, _ in [*(before[k] for k in written if k in before), *(b for _, b in changed)]:
+            written = [k for k in {**before, **after} if k not in before or k not in after
+                       or after[k] is not before[k][0] or not _equal(*before[k])]  # replaced, or written in place
+            changed = [(k, b) for k, b in beside if not _equal(*b)]  # another in its place goes with the twin
+            for b, value in [*(before[k] for k in written if k in before), *(b for _, b in changed)]:
                 if not b.is_inference():
                     b.data.copy_(value)
         return [*written, *(k for k, _ in changed)]
@@ -164,17 +164,6 @@ def _settle(module: nn.Module, evaluating: bool) -> None:
                 m._buffers.update(running_mean=None, running_var=None)
         elif evaluating:
             m.training = False
-
-
-def _version(buffer: Tensor) -> int:
-    return 0 if buffer.is_inference() else buffer._version
-
-
-def _written(buffer: Tensor, value: Tensor, version: int, now: Tensor) -> bool:
-    """Whether another tensor stands in the buffer's place, or its value was written (`.data` leaves no trace else)."""
-    if now is not buffer or _version(now) != version:
-        return True
-    return not _equal(now, value)
 
 
 def _equal(now: Tensor, value: Tensor) -> bool:

@@ -1,7 +1,6 @@
 """Bayesian linear regression on learned features: a prior over heads, meta-learned and conditioned on the support."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_choice, check_network, check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data, Episode
+from metalib.functional import Loss
 from metalib.learner import Learner
 from metalib.learners.head import features
 from metalib.learners.metric import floats_of, logarithm
@@ -35,8 +35,7 @@ class Believing(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, outputs: int, noise: float, objective: str,
-                 loss: Callable[[Normal, Tensor], Tensor] | None) -> None:
+    def __init__(self, encoder: nn.Module, outputs: int, noise: float, objective: str, loss: Loss | None) -> None:
         super().__init__(loss)
         check_network(encoder)
         check_whole(1, outputs=outputs)
@@ -104,7 +103,7 @@ class BayesLinear(Believing):
     """
 
     def __init__(self, encoder: nn.Module, dim: int, outputs: int = 1, *, precision: float = 1.0, noise: float = 0.5,
-                 objective: str = "query", loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 objective: str = "query", loss: Loss | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
         check_whole(0, dim=dim)
         self.dim, self.precision = dim, precision

@@ -1,13 +1,11 @@
 """A head that is solved anew for every task, in closed form or nearly: the encoder is all that is learned slowly."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data
-from metalib.functional import one_hot
+from metalib.functional import Loss, one_hot
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, logarithm, way_of
 
@@ -43,7 +41,7 @@ class RidgeHead(Learner):
     shares_weights = True
 
     def __init__(self, encoder: nn.Module, *, regularisation: float = 50.0, temperature: float = 10.0,
-                 bias: float = 0.0, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 bias: float = 0.0, loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         check_number(abs(bias) if isinstance(bias, (int, float)) else bias, "bias")
@@ -94,7 +92,7 @@ class LogisticHead(Learner):
     shares_weights = True
 
     def __init__(self, encoder: nn.Module, *, regularisation: float = 10.0, temperature: float = 5.0, steps: int = 10,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         check_whole(1, steps=steps)

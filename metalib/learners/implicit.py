@@ -8,17 +8,8 @@ from torch import Tensor, nn
 
 from metalib.arguments import check_number, check_whole
 from metalib.episode import Data, Episode, check_support
-from metalib.functional import (
-    Params,
-    descend,
-    dot,
-    gradient,
-    gradient_and_value,
-    hvp,
-    relative_error,
-    surrogate,
-)
-from metalib.learners.maml import MAML, adapting
+from metalib.functional import Loss, Params, descend, dot, gradient, gradient_and_value, hvp, relative_error, surrogate
+from metalib.learners.maml import MAML, Adapts, adapting
 
 
 class ImplicitMAML(MAML):
@@ -48,8 +39,7 @@ class ImplicitMAML(MAML):
     approximate = True
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 16,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, strength: float = 1.0, cg_steps: int = 5,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
+                 loss: Loss | None = None, *, strength: float = 1.0, cg_steps: int = 5, adapts: Adapts = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
         check_number(strength, "strength")
         check_whole(1, cg_steps=cg_steps)

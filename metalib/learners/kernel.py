@@ -1,6 +1,5 @@
 """A Gaussian process on learned features: the kernel is meta-learned, and the support is all that a task keeps."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_choice
 from metalib.distributions import Normal
 from metalib.episode import Data
-from metalib.functional import squared_distance
+from metalib.functional import Loss, squared_distance
 from metalib.learners.bayes import Believing, factor, log_density, whitened
 from metalib.learners.metric import embeddings, floats_of, logarithm
 
@@ -61,8 +60,7 @@ class DeepKernelGP(Believing):
     """
 
     def __init__(self, encoder: nn.Module, outputs: int = 1, *, kernel: str = "rbf", scale: float = 1.0,
-                 length: float = 1.0, noise: float = 0.5, objective: str = "query",
-                 loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 length: float = 1.0, noise: float = 0.5, objective: str = "query", loss: Loss | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
         check_choice(kernel, "kernel", *KERNELS)
         self.kernel, self.scale, self.length = kernel, scale, length

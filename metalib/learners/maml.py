@@ -10,8 +10,10 @@ from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.block import ConvBlock
 from metalib.fast.private import call, is_frozen
-from metalib.functional import Params, descend, gradient
+from metalib.functional import Loss, Params, descend, gradient
 from metalib.learner import Learner
+
+Adapts = str | Callable[[str, Tensor], bool] | None  # what the inner loop moves: see `MAML`
 
 
 class MAML(Learner):
@@ -61,8 +63,7 @@ class MAML(Learner):
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None, step_losses: float = 0.0) -> None:
+                 loss: Loss | None = None, *, adapts: Adapts = None, step_losses: float = 0.0) -> None:
         super().__init__(loss)
         check_network(net)
         if order not in (1, 2) or isinstance(order, bool):
@@ -126,7 +127,7 @@ class MAML(Learner):
         return call(self.net, phi, x)
 
 
-def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
+def adapting(net: nn.Module, adapts: Adapts) -> Params:
     """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
     params, slots = dict(net.named_parameters()), dict(net.named_parameters(remove_duplicate=False))
     if adapts is None:
@@ -169,7 +170,6 @@ def _normalises(owner: nn.Module, name: str) -> bool:
 
 
 def FOMAML(net: nn.Module, inner_lr: float = 0.1, steps: int = 1,  # noqa: N802 (a method's name)
-           loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-           adapts: str | Callable[[str, Tensor], bool] | None = None) -> MAML:
+           loss: Loss | None = None, *, adapts: Adapts = None) -> MAML:
     """First-order MAML: `MAML` with order=1, whose meta-gradient is grad L_Q at the adapted weights."""
     return MAML(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)

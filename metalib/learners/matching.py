@@ -1,14 +1,12 @@
 """Comparing a query with the support: by a cosine and attention, or by a network that has learned to compare."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data
 from metalib.fast.private import call
-from metalib.functional import check_embeddings, class_means, lstm_step, one_hot
+from metalib.functional import Loss, check_embeddings, class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
@@ -48,9 +46,8 @@ class MatchingNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, full_context: bool = False,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, temperature: float = 30.0, reads: int = 3,
-                 embedding_dim: int | None = None) -> None:
+    def __init__(self, encoder: nn.Module, full_context: bool = False, loss: Loss | None = None, *,
+                 temperature: float = 30.0, reads: int = 3, embedding_dim: int | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         if full_context not in (True, False):
@@ -119,8 +116,8 @@ class RelationNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, relation: nn.Module | None = None,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, objective: str = "squared error") -> None:
+    def __init__(self, encoder: nn.Module, relation: nn.Module | None = None, loss: Loss | None = None, *,
+                 objective: str = "squared error") -> None:
         super().__init__(loss)
         check_network(encoder)
         check_choice(objective, "objective", "squared error", "cross-entropy")

@@ -1,7 +1,5 @@
 """Metric learning: adapt by embedding, predict by distance. Also the baseline that every method must beat."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_choice, check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
-from metalib.functional import Params, check_embeddings, class_means, descend, gradient, squared_distance
+from metalib.functional import Loss, Params, check_embeddings, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
 
@@ -32,8 +30,7 @@ class ProtoNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-                 temperature: float | None = None) -> None:
+    def __init__(self, encoder: nn.Module, loss: Loss | None = None, *, temperature: float | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         self.encoder, self.temperature = encoder, temperature

@@ -1,7 +1,6 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_number, check_whole
 from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
+from metalib.functional import Loss
 from metalib.keys import fold, key, key_of, normal
 from metalib.learner import Learner
 from metalib.nets import same_dtype
@@ -67,7 +67,7 @@ class NeuralProcess(Learner):
 
     def __init__(self, x_dim: int = 1, y_dim: int = 1, hidden: int = 128, layers: int = 3, *, attention: bool = False,
                  latent: int = 0, heads: int = 4, rounds: int = 1, samples: int = 32, floor: float = 0.01,
-                 loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_whole(1, x_dim=x_dim, y_dim=y_dim, hidden=hidden, layers=layers, heads=heads, samples=samples)
         check_whole(0, latent=latent, rounds=rounds)

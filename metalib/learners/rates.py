@@ -1,13 +1,11 @@
 """Inner rates that are learned: Meta-SGD, and the rates of MAML++."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from metalib.arguments import check_choice
-from metalib.functional import Params
-from metalib.learners.maml import MAML, adapting
+from metalib.functional import Loss, Params
+from metalib.learners.maml import MAML, Adapts, adapting
 
 
 class MetaSGD(MAML):
@@ -31,8 +29,8 @@ class MetaSGD(MAML):
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, per: str = "weight",
-                 adapts: str | Callable[[str, Tensor], bool] | None = None, step_losses: float = 0.0) -> None:
+                 loss: Loss | None = None, *, per: str = "weight", adapts: Adapts = None,
+                 step_losses: float = 0.0) -> None:
         super().__init__(net, inner_lr, steps, order, loss, adapts=adapts, step_losses=step_losses)
         check_choice(per, "per", "weight", "tensor", "step", "tensor and step")
         if not inner_lr > 0:

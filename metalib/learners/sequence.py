@@ -1,7 +1,5 @@
 """Black-box learners: a network reads the support as a sequence, and adapting is nothing but reading."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
-from metalib.functional import lstm_step, one_hot
+from metalib.functional import Loss, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.nets import same_dtype
@@ -49,7 +47,7 @@ class SequenceLearner(Learner):
 
     def __init__(self, in_dim: int, out_dim: int, core: str = "attention", *, dim: int = 64, layers: int = 3,
                  heads: int = 4, encoder: nn.Module | None = None, every_length: bool = True,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_choice(core, "core", "attention", "recurrent")
         check_whole(1, in_dim=in_dim, out_dim=out_dim, dim=dim, layers=layers, heads=heads)
