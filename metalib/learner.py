@@ -1,13 +1,12 @@
 """The protocol every family follows, and the one place where tasks are mapped over."""
 
-from numbers import Integral
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from metalib.arguments import Recorded
+from metalib.arguments import Recorded, check_number
 from metalib.episode import Data, Episode, check_episodes, count, is_tasks, one_task, parts, task_axis, tensors
 from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
@@ -142,8 +141,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if compile is not False:
         check_backend(compile, way)
     for name, number in (("chunk", chunk), ("threads", threads)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
-            raise ValueError(f"{name}={number!r}: must be at least 1, a whole number, or None")
+        if number is not None:
+            check_number(number, name, whole=True, least=1)
     if isinstance(episodes, Episode) and (episodes.query.x.ndim != episodes.support.x.ndim
                                           or episodes.support.y.ndim < 2):
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "

@@ -1,6 +1,6 @@
 """Draw the pictures of figures that begin the same everywhere: they stand in where scripts do not run.
 
-    python tools/pictures.py            # writes sine.png, surface.png, ... in metalib/figures/widgets; half a minute
+    python tools/pictures.py [NAME ...]       # writes sine.png, surface.png, ... in metalib/figures/widgets
 
 Each carries a digest of what its figure sends to the page; tests/test_widget_picture.py says when one has to be drawn
 again. Here is also, in Python, what two of the pages compute, for the pictures and for the tests that compare them.
@@ -9,7 +9,9 @@ again. Here is also, in Python, what two of the pages compute, for the pictures 
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection
+import math
+import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,10 +21,27 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torch.func import vmap
 
-from metalib import MAML, ClassImages, Data, Episode, FewShot, Learner, Score, glyphs, meta_test, plot, record, seeded
+from metalib import (
+    MAML,
+    ClassImages,
+    Data,
+    Episode,
+    FewShot,
+    Learner,
+    ProtoNet,
+    Score,
+    checkpoint,
+    glyphs,
+    load,
+    meta_test,
+    plot,
+    record,
+    seeded,
+)
 from metalib.episode import task_axis
 from metalib.figures.plot import COLOURS
 from metalib.figures.widgets import intervals, sine, surface
+from metalib.figures.widgets.alphabet import FINE, PEN, SIDE, SIZE, SMALL, Alphabet, rounded, samples
 from metalib.figures.widgets.leaks import (
     CHARACTERS,
     DRAWINGS,
@@ -42,6 +61,61 @@ from metalib.figures.widgets.widget import Widget, picture
 from metalib.judging.score import T_QUANTILES
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# ---------------------------------------------------------------- the first page
+
+
+def raster(strokes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:
+    """Strokes as the network sees them, (28, 28) in [0, 1]: centred, scaled and drawn with one pen.
+
+    A point of a pixel is ink if it is within PEN / 2 of a stroke; a pixel is the share of its 16 points that are. The
+    page does the same in the same order of operations, hence with the same result.
+
+    Args:
+        strokes: each a list of points (x, y) in units of the pad, y downwards.
+    """
+    xs, ys = ([point[k] for stroke in strokes for point in stroke] for k in (0, 1))
+    longer = max(max(xs) - min(xs), max(ys) - min(ys), SMALL)
+    scale, middle = (SIDE - PEN) / longer, ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
+    n, reach = SIZE * FINE, PEN * FINE / 2
+    at = torch.arange(n, dtype=torch.float64) + 0.5
+    ink = torch.zeros(n, n, dtype=torch.bool)
+    for stroke in strokes:
+        points = [tuple(((p[k] - middle[k]) * scale + SIZE / 2) * FINE for k in (0, 1)) for p in stroke]
+        for (ax, ay), (bx, by) in zip(points, points[1:] or points):  # a lone point is a segment of length 0
+            dx, dy = bx - ax, by - ay
+            squared = dx * dx + dy * dy
+            t = ((at[None] - ax) * dx + (at[:, None] - ay) * dy) / (squared or 1.0)
+            t = t.clamp(0, 1)  # where on the segment the nearest point lies
+            ink |= (at[None] - ax - t * dx) ** 2 + (at[:, None] - ay - t * dy) ** 2 <= reach * reach
+    return ink.double().reshape(SIZE, FINE, SIZE, FINE).mean((1, 3)).float()
+
+
+def confidence(learner: ProtoNet, support: Sequence[Tensor], query: Tensor) -> Tensor:
+    """What the page shows for one drawing of each sign (N images) and a new one: N probabilities."""
+    x, y = torch.stack(list(support))[:, None], torch.arange(len(support))  # (N, 1, H, W)
+    with torch.no_grad():
+        phi = learner.adapt(Data(x, y, len(support)))
+        return learner.predict(phi, query[None, None])[0].softmax(0)
+
+
+def alphabet_picture() -> bytes:
+    """Five sample signs, one of them again, and what the network says."""
+    signs, learner = samples(), rounded(load(checkpoint("alphabet")))
+    support = [raster(strokes) for strokes in signs[:5]]
+    again = raster([[(x + 9 * math.sin(y / 20), y + 0.15 * x) for x, y in stroke] for stroke in signs[2]])
+    figure, axes = plt.subplots(2, 5, figsize=(3.4, 2.3), layout="constrained", facecolor="white")
+    for axis in axes.flat:
+        axis.axis("off")
+    axes[0, 2].imshow(again, cmap="gray_r", vmin=0, vmax=1)
+    axes[0, 2].set_title("drawn again", fontsize=10)
+    for n, (axis, image, p) in enumerate(zip(axes[1], support, confidence(learner, support, again).tolist())):
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(f"sign {n + 1}", fontsize=10)
+        said = "< 1 %" if p < 0.005 else "> 99 %" if p > 0.995 else f"{100 * p:.0f} %"
+        axis.text(0.5, -0.05, said, transform=axis.transAxes, ha="center", va="top", fontsize=10)
+    return picture(figure, 150)
 
 
 # ---------------------------------------------------------------- chapter 1
@@ -277,6 +351,7 @@ def leaks_picture() -> bytes:
 FIXED: dict[str, tuple[Callable[[], Widget], Callable[[], bytes]]] = {  # name -> (its figure, its picture)
     "sine": (sine.figure, sine_picture), "surface": (surface.figure, surface_picture),
     "intervals": (intervals.figure, intervals_picture),
+    "alphabet": (lambda: Alphabet(load(checkpoint("alphabet"))), alphabet_picture),
     "leaks": (lambda: Leaks(glyphs().split("test"), record("leaks")), leaks_picture),
 }
 
@@ -290,7 +365,8 @@ def told(widget: Widget) -> str:
 def main() -> None:
     torch.set_num_threads(1)
     plot.style()
-    for name, (figure, draw_it) in FIXED.items():
+    for name in sys.argv[1:] or FIXED:
+        figure, draw_it = FIXED[name]
         path = ROOT / "metalib" / "figures" / "widgets" / f"{name}.png"
         image = Image.open(io.BytesIO(draw_it()))
         if not path.exists():  # the figure reads its picture

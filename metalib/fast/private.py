@@ -56,25 +56,21 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str =
     Raises:
         ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
     """
-    if is_twin(module):
-        return _called(module, params, args, method)
-    with read_only(mine := private(module)):
-        return _called(mine, params, args, method)
-
-
-def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...], method: str) -> Any:
+    if not is_twin(module):
+        with read_only(mine := private(module)):
+            return call(mine, params, *args, method=method)
     if not params:
-        return getattr(mine, method)(*args)
-    slots = dict(mine.named_parameters(remove_duplicate=False))
+        return getattr(module, method)(*args)
+    slots = dict(module.named_parameters(remove_duplicate=False))
     if unknown := params.keys() - slots:
-        raise ValueError(f"{type(mine).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and phi "
-                         "must come from adapt of the same learner")
-    own = twin(mine, {id(slots[k]): p for k, p in params.items()})
+        raise ValueError(f"{type(module).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and "
+                         "phi must come from adapt of the same learner")
+    own = twin(module, {id(slots[k]): p for k, p in params.items()})
     result = getattr(own, method)(*args)
-    before, after = dict(mine.named_buffers()), dict(own.named_buffers())
+    before, after = dict(module.named_buffers()), dict(own.named_buffers())
     for k in {**before, **after}:
         if before.get(k) is not after.get(k):
-            raise _wrote(mine, k)
+            raise _wrote(module, k)
     return result
 
 

@@ -11,7 +11,6 @@ from metalib.learner import Learner
 from metalib.tasks.environments import Bandit, noise
 
 Outcome = dict[str, Tensor]
-RULES = ("random", "greedy", "ucb", "thompson", "gittins")
 
 
 class BanditRule(Learner):
@@ -38,13 +37,16 @@ class BanditRule(Learner):
 
     def __init__(self, rule: str = "greedy", *, c: float = 0.2) -> None:
         super().__init__()
-        check_choice(rule, "rule", *RULES)
+        check_choice(rule, "rule", "random", "greedy", "ucb", "thompson", "gittins")
         check_number(c, "c")
         self.rule, self.c = rule, c
 
     def adapt(self, support: Bandit) -> Tensor:
         """Losses and wins of each arm, (A, 2): none yet."""
-        return check_bandit(support).p.new_zeros(support.p.shape[0], 2)
+        if not isinstance(support, Bandit):
+            raise TypeError(f"expected a Bandit, as Bandits().sample(n, generator=g) draws them, not a "
+                            f"{type(support).__name__}: the counts of arms say nothing of states")
+        return support.p.new_zeros(support.p.shape[0], 2)
 
     def predict(self, phi: Tensor, x: Bandit) -> Outcome:
         """What happens in H pulls from these counts: see `outcome`."""
@@ -121,11 +123,3 @@ def gittins(horizon: int, grid: int = 1001) -> Tensor:
         table[m, :n, :n] = torch.where(w[:n, :n] + losses[:n, :n] <= H - m, index, torch.nan)
         V = torch.maximum(m * known, pull)
     return table
-
-
-def check_bandit(task: Bandit) -> Bandit:
-    """Raise a TypeError unless the task is a `Bandit`."""
-    if not isinstance(task, Bandit):
-        raise TypeError(f"expected a Bandit, as Bandits().sample(n, generator=g) draws them, not a "
-                        f"{type(task).__name__}: the counts of arms say nothing of states")
-    return task

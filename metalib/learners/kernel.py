@@ -12,8 +12,6 @@ from metalib.functional import Loss, squared_distance
 from metalib.learners.bayes import Believing, factor, log_density, whitened
 from metalib.learners.metric import embeddings, floats_of, logarithm
 
-KERNELS = {"rbf": (True, False), "linear": (False, True), "both": (True, True)}
-
 
 class Conditioned(NamedTuple):
     """What a Gaussian process keeps of a task.
@@ -62,9 +60,9 @@ class DeepKernelGP(Believing):
     def __init__(self, encoder: nn.Module, outputs: int = 1, *, kernel: str = "rbf", scale: float = 1.0,
                  length: float = 1.0, noise: float = 0.5, objective: str = "query", loss: Loss | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
-        check_choice(kernel, "kernel", *KERNELS)
+        check_choice(kernel, "kernel", "rbf", "linear", "both")
         self.kernel, self.scale, self.length = kernel, scale, length
-        round_, flat = KERNELS[kernel]
+        round_, flat = kernel != "linear", kernel != "rbf"
         self.log_scale = logarithm(scale, "scale", encoder) if round_ else None
         self.log_length = logarithm(length, "length", encoder) if round_ else None
         self.log_slope = logarithm(scale, "scale", encoder) if flat else None
