@@ -48,7 +48,7 @@ class Leaks(Widget):
     """
 
     def __init__(self, images: ClassImages, record: dict[str, Any]) -> None:
-        exam, practice = bank(images)
+        exam, practice = self.world = bank(images)
         greys = (exam.images[:CHARACTERS * DRAWINGS] // (255 // (GREYS - 1))).flatten().reshape(-1, 4)
         pixels = (greys * torch.tensor([1, 4, 16, 64], dtype=torch.uint8)).sum(1)  # four a byte
         sums = (practice[:CHARACTERS] * DRAWINGS * (GREYS - 1)).round()
