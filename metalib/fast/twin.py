@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-# A twin's own slots, and hooks of state_dict(), which no twin is asked for.
+# A twin's own slots, and what no twin is asked for: hooks of state_dict(), the graph that torch.fx made forward() from.
 APART = {"_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
-         "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}
+         "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_graph"}
 STANDARD = frozenset(vars(nn.Module()))  # attributes that every module has
 EMPTY = {dict, OrderedDict, list, tuple, set}
 PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
