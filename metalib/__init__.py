@@ -13,22 +13,11 @@ from metalib.tasks.streams import moved  # isort: skip
 from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
-from metalib.learners.maml import FOMAML, MAML  # isort: skip
-from metalib.learners.anil import ANIL  # isort: skip
-from metalib.learners.rates import MetaSGD  # isort: skip
-from metalib.learners.reptile import Reptile  # isort: skip
-from metalib.learners.implicit import ImplicitMAML  # isort: skip
-from metalib.learners.head import LogisticHead, RidgeHead  # isort: skip
-from metalib.learners.matching import MatchingNet, RelationNet  # isort: skip
-from metalib.learners.process import NeuralProcess  # isort: skip
-from metalib.learners.sequence import SequenceLearner  # isort: skip
-from metalib.learners.bayes import BayesLinear  # isort: skip
-from metalib.learners.kernel import DeepKernelGP  # isort: skip
-from metalib.learners.laplace import LaplaceMAML  # isort: skip
-from metalib.learners.policy import RL2  # isort: skip
-from metalib.learners.policy_gradient import PolicyMAML  # isort: skip
-from metalib.learners.bandit import BanditRule  # isort: skip
-from metalib.learners.metric import PixelFloor, Pretrained, ProtoNet  # isort: skip
+from metalib.learners import (  # isort: skip
+    MAML, FOMAML, ANIL, MetaSGD, Reptile, ImplicitMAML, RidgeHead, LogisticHead, MatchingNet, RelationNet,
+    NeuralProcess, SequenceLearner, BayesLinear, DeepKernelGP, LaplaceMAML, RL2, PolicyMAML, BanditRule,
+    PixelFloor, Pretrained, ProtoNet,
+)
 from metalib.training.config import TrainConfig  # isort: skip
 from metalib.training.history import History  # isort: skip
 from metalib.training.train import meta_train, training_episodes  # isort: skip

@@ -129,14 +129,21 @@ def check_choice(value: Any, what: str, *choices: str) -> None:
         raise ValueError(f"{what}={value!r}: expected {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
 
 
-def check_number(value: Any, what: str, *, whole: bool = False) -> None:
-    """Raise a ValueError unless the value is a finite number, at least 0 (Python's, NumPy's or a tensor of one)."""
+def check_whole(least: int, **numbers: Any) -> None:
+    """Raise a ValueError unless each is a whole number, at least `least`: check_whole(1, way=way, shot=shot)."""
+    for what, value in numbers.items():
+        check_number(value, what, whole=True, least=least)
+
+
+def check_number(value: Any, what: str, *, whole: bool = False, least: int = 0) -> None:
+    """Raise a ValueError unless the value is a finite number, `least` or more (Python's, NumPy's or a tensor of one).
+    """
     try:
         number = plain(value.detach() if isinstance(value, Tensor) else value, what)  # a learnt rate is a parameter
     except TypeError:
         number = None
-    if type(number) not in ((int,) if whole else (int, float)) or not 0 <= number < math.inf:
-        raise ValueError(f"{what}={value!r}: expected a {'whole' if whole else 'finite'} number, not negative")
+    if type(number) not in ((int,) if whole else (int, float)) or not least <= number < math.inf:
+        raise ValueError(f"{what}={value!r}: expected a {'whole' if whole else 'finite'} number, at least {least}")
 
 
 def _refuse(value: Any, what: str) -> Any:

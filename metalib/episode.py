@@ -69,6 +69,20 @@ def parts(episode: Any, size: int) -> list[Any]:
     return [rows(episode, slice(i, i + size)) for i in range(0, count(episode), size)]
 
 
+def joined(batches: list[Any]) -> Any:
+    """Meta-batches, in order, as one.
+
+    Raises:
+        ValueError: tasks of unlike shapes, or another way: their numbers would not be those of one kind of task.
+    """
+    first, *others = ([tuple(v.shape[1:]) if isinstance(v, Tensor) else v for v in tree_leaves(e)] for e in batches)
+    for i, other in enumerate(others, 1):
+        if other != first:
+            raise ValueError(f"tasks differ: task {i} has shapes {other}, task 0 {first} (of an Episode, x, y and way "
+                             "of support and query). Make one Tasks or FixedEpisodes for each shape and way")
+    return each(lambda *tensors: torch.cat(tensors), *batches)
+
+
 def one_task(episode: Any, t: int) -> Any:
     """Task `t` of a meta-batch, without the task axis; images with their channels innermost in memory."""
     return each(lambda tensor: _channels_last(tensor[t]), episode)

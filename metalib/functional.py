@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from metalib.distributions import Normal
 
 Params = dict[str, Tensor]
+Loss = Callable[[Any, Tensor], Tensor]  # (prediction, y) -> scalar
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -152,11 +153,12 @@ def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
     return (member.T @ z) / member.sum(0).clamp(min=1)[:, None]  # (N, D)
 
 
-def check_embeddings(z: Any) -> None:
-    """Raise a ValueError unless z is a tensor (M, D)."""
-    if not isinstance(z, Tensor) or z.ndim != 2:
+def check_embeddings(z: Any, *, maps: bool = False) -> None:
+    """Raise a ValueError unless z is a tensor (M, D), or with `maps` (M, C, h, w)."""
+    if not isinstance(z, Tensor) or z.ndim != 2 and not (maps and z.ndim == 4):
         what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
-        raise ValueError(f"embeddings {what}, expected a tensor (M, D): end the encoder with nn.Flatten(), or let it "
+        expected = "a tensor (M, D) or maps (M, C, h, w)" if maps else "a tensor (M, D)"
+        raise ValueError(f"embeddings {what}, expected {expected}: end the encoder with nn.Flatten(), or let it "
                          "return the tensor alone")
 
 

@@ -1,21 +1,19 @@
 """The protocol every family follows, and the one place where tasks are mapped over."""
 
-from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from metalib.arguments import Recorded
+from metalib.arguments import Recorded, check_number
 from metalib.episode import Data, Episode, check_episodes, count, is_tasks, one_task, parts, task_axis, tensors
 from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.precision import arithmetic
-from metalib.fast.private import STATISTICS, call, own_parameters, private, read_only
-from metalib.functional import Params, default_loss, gradient_and_value, scalar, transformed
+from metalib.fast.private import STATISTICS, call, private, read_only
+from metalib.functional import Loss, Params, default_loss, gradient_and_value, scalar, transformed
 
 TaskState = Any  # phi: a tensor, a dict of tensors or a tuple of them; never a closure, which could not leave vmap
 
@@ -51,7 +49,7 @@ class Learner(Recorded, nn.Module):
     shares_weights = False
     approximate = False
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def __init__(self, loss: Loss | None = None) -> None:
         super().__init__()
         if loss is not None and (isinstance(loss, type) or not callable(loss)):
             raise TypeError(f"loss={loss!r}: expected a function (prediction, y) -> scalar, such as F.mse_loss or "
@@ -143,8 +141,8 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if compile is not False:
         check_backend(compile, way)
     for name, number in (("chunk", chunk), ("threads", threads)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
-            raise ValueError(f"{name}={number!r}: must be at least 1, a whole number, or None")
+        if number is not None:
+            check_number(number, name, whole=True, least=1)
     if isinstance(episodes, Episode) and (episodes.query.x.ndim != episodes.support.x.ndim
                                           or episodes.support.y.ndim < 2):
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
@@ -153,7 +151,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     if torch.is_inference_mode_enabled():
         raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
                            "training (adapt, predict and meta_test work there)")
-    trained = {k: p for k, p in own_parameters(learner).items() if p.requires_grad}
+    trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")
     if hooked := [k for k, p in trained.items() if p._backward_hooks or p._post_accumulate_grad_hooks]:
@@ -189,7 +187,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
 def mean_gradient(learner: Learner, theta: Params, episodes: Episode,
                   chunk: int | None = None) -> tuple[Params, Tensor]:
     """(mean of dL_t / d theta over the tasks, mean of L_t), all tasks at once or `chunk` of them at a time."""
-    with private(learner) as mine, read_only(mine):
+    with read_only(mine := private(learner)):
         if not mine.shares_weights or type(mine).task_gradient is not Learner.task_gradient:
             per_task = vmap(mine.task_gradient, in_dims=(None, task_axis(episodes)), chunk_size=chunk)
             with torch.no_grad():  # nobody differentiates the meta-gradient

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import Recorded, check_choice, check_network, check_number
+from metalib.arguments import Recorded, check_choice, check_network, check_whole
 from metalib.fast.block import NORMS, ConvBlock
 
 
@@ -66,8 +66,7 @@ class conv4(Recorded, nn.Module):  # noqa: N801
     def __init__(self, out_dim: int | None = None, channels: int = 64, in_channels: int = 1,
                  norm: str | None = "batch", *, image_size: int = 28) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"norm={norm!r}: expected one of {NORMS}")
+        check_choice(norm, "norm", *NORMS)
         if image_size < 16:
             raise ValueError(f"image_size={image_size}: four 2x2 poolings need at least 16 pixels; resize the images")
         self.out_dim, self.channels, self.in_channels = out_dim, channels, in_channels
@@ -113,9 +112,7 @@ class WithContext(Recorded, nn.Module):
     def __init__(self, net: nn.Module, dim: int) -> None:
         super().__init__()
         check_network(net)
-        check_number(dim, "dim", whole=True)
-        if dim < 1:
-            raise ValueError(f"dim={dim}: expected at least 1; in a context of no numbers nothing could adapt")
+        check_whole(1, dim=dim)
         self.net, self.dim = net, dim
         self.context = nn.Parameter(torch.zeros(dim), requires_grad=False)  # each task starts from zero
 

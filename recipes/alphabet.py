@@ -88,7 +88,7 @@ def as_the_page(bank: ClassImages) -> ClassImages:
 
 
 def retraced(images: Tensor) -> Tensor:
-    """uint8 (M, 1, 28, 28), ink 255 -> (M, 28, 28): what `raster` of the page's widget makes of its lines."""
+    """uint8 (M, 1, 28, 28), ink 255 -> (M, 28, 28): what `raster` of tools/pictures.py makes of its lines."""
     x = images.float() / 255
     x = F.interpolate(x / x.amax((1, 2, 3), keepdim=True).clamp(min=1e-3), scale_factor=2, mode="bicubic")
     drawing, row, column = thinned(x[:, 0] > 0.4).nonzero(as_tuple=True)  # every pixel of every line

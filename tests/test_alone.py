@@ -101,7 +101,8 @@ def test_the_wheel_has_the_library_its_checks_and_the_records_and_is_small(wheel
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name.removeprefix("metalib/recorded/") for name in names if name.startswith("metalib/recorded/")}
     assert inside == wanted()
-    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "metalib").rglob("*.*") if p.suffix in (".py", ".js")}
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "metalib").rglob("*.*")
+               if p.suffix in (".py", ".js", ".png")}
     assert modules <= set(names) and "metalib/judging/checks/ch04.py" in modules
     assert {name.split("/")[0].split("-")[0] for name in names} == {"metalib"}
     assert wheel.stat().st_size < MEGABYTES * 1e6

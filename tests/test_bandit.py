@@ -97,7 +97,7 @@ def test_a_rule_is_saved_and_loaded(tmp_path):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="rule='ucb1': expected one of"):
+    with pytest.raises(ValueError, match="rule='ucb1': expected 'random', 'greedy'"):
         BanditRule("ucb1")
     with pytest.raises(ValueError, match="c=-1"):
         BanditRule("ucb", c=-1)

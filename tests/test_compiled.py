@@ -183,8 +183,8 @@ def test_a_learner_that_changes_what_it_holds_is_refused():
     ({"compile": True, "map": "loop"}, "map='loop': only the step over all tasks"),
     ({"compile": "eager", "map": "pmap"}, "map='pmap'"),
     ({"precision": "fp16", "map": "loop"}, "precision='fp16'"), ({"precision": "", "map": "vmap"}, "precision=''"),
-    ({"chunk": 0}, "chunk=0: must be at least 1"), ({"chunk": -2, "map": "loop"}, "chunk=-2"),
-    ({"chunk": 2.5}, "chunk=2.5: must be .*whole"), ({"threads": "2", "map": "loop"}, "threads='2'"),
+    ({"chunk": 0}, "chunk=0: .* at least 1"), ({"chunk": -2, "map": "loop"}, "chunk=-2"),
+    ({"chunk": 2.5}, "chunk=2.5: .*whole"), ({"threads": "2", "map": "loop"}, "threads='2'"),
     ({"chunk": True}, "chunk=True"),
     ({"threads": 0, "map": "loop"}, "threads=0"), ({"threads": -1}, "threads=-1")])
 def test_a_setting_that_means_nothing_is_refused_and_never_ignored(make, wrong, message):

@@ -187,7 +187,7 @@ def test_a_learner_must_define_its_two_functions():
 @pytest.mark.parametrize("wrong, message", [
     (lambda: conv4(5, norm="bath"), "norm"), (lambda: conv4(5, image_size=8), "resize"),
     (lambda: conv4(5, channels=12, norm="group"), "multiple"), (lambda: mlp(1, (2,), 1, activation="gelu"), "tanh"),
-    (lambda: MAML(mlp(1, (2,), 1), order=3), "order"), (lambda: MAML(mlp(1, (2,), 1), inner_lr=-1), "negative"),
+    (lambda: MAML(mlp(1, (2,), 1), order=3), "order"), (lambda: MAML(mlp(1, (2,), 1), inner_lr=-1), "at least 0"),
     (lambda: MAML(mlp(1, (2,), 1), inner_lr="0.01"), "inner_lr='0.01'"),
     (lambda: MAML(mlp(1, (2,), 1), inner_lr=math.nan), "inner_lr=nan"),
     (lambda: MAML(mlp(1, (2,), 1), inner_lr=[0.1]), "inner_lr"),

@@ -206,9 +206,9 @@ def test_full_context_is_the_lstm_of_pytorch_over_the_shuffled_support():
     context, lstm = learner.context, nn.LSTM(5, 5, bidirectional=True).double()
     with torch.no_grad():
         for suffix, cell in (("", context.there), ("_reverse", context.back)):
-            getattr(lstm, f"weight_ih_l0{suffix}").copy_(cell.gates.weight[:, :5])
-            getattr(lstm, f"weight_hh_l0{suffix}").copy_(cell.gates.weight[:, 5:])
-            getattr(lstm, f"bias_ih_l0{suffix}").copy_(cell.gates.bias)
+            getattr(lstm, f"weight_ih_l0{suffix}").copy_(cell.weight[:, :5])
+            getattr(lstm, f"weight_hh_l0{suffix}").copy_(cell.weight[:, 5:])
+            getattr(lstm, f"bias_ih_l0{suffix}").copy_(cell.bias)
             getattr(lstm, f"bias_hh_l0{suffix}").zero_()
     g, directions, member = learner.adapt(support)
     order = [int((member[i] * torch.arange(4)).sum()) for i in range(8)]
@@ -222,8 +222,8 @@ def test_full_context_is_the_lstm_of_pytorch_over_the_shuffled_support():
     h, c = learner.encoder(query.x), torch.zeros(12, 5, dtype=torch.float64)
     f = h
     with torch.no_grad():
-        cell.weight_ih.copy_(context.query.gates.weight)
-        cell.bias_ih.copy_(context.query.gates.bias)
+        cell.weight_ih.copy_(context.query.weight)
+        cell.bias_ih.copy_(context.query.bias)
         for part in (cell.weight_hh, cell.bias_hh):
             part.zero_()
     for _ in range(2):

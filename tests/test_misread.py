@@ -116,7 +116,7 @@ def test_waves_are_made_of_finite_fractions(options, message):
 
 @pytest.mark.parametrize("batch", [0, 1.0, "3"])
 def test_a_batch_is_counted(batch):
-    with pytest.raises(ValueError, match="batch=.*: expected an integer, at least 1"):
+    with pytest.raises(ValueError, match="batch=.*: expected a whole number, at least 1"):
         Classify(bank(), batch)
 
 

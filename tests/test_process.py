@@ -264,8 +264,8 @@ def test_what_makes_no_process_is_refused(wrong):
 
 def test_data_of_another_kind_is_refused_with_the_fix():
     learner, point = NeuralProcess(hidden=8), torch.zeros(3, 1)
-    for x, y, fix in ((point[:, 0], point, r"x has shape \(3,\), expected \(M, 1\)"),
-                      (point, point[:, 0], r"y has shape \(3,\).*reshape\(len\(y\), -1\)"),
+    for x, y, fix in ((point[:, 0], point, r"x .*has shape \(3,\), expected floats \(M, 1\)"),
+                      (point, point[:, 0], r"y .*has shape \(3,\).*reshape\(len\(y\), -1\)"),
                       (point.expand(3, 2), point, "set x_dim="), (point.double(), point, "dtype=torch.float32"),
                       (point, point.long(), "labels of classes are no targets")):
         with pytest.raises(ValueError, match=fix):

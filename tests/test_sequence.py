@@ -233,7 +233,7 @@ def test_tasks_that_cannot_be_are_refused(wrong, message):
 @pytest.mark.parametrize("make, message", [
     (lambda: SequenceLearner(1, 1, "lstm"), "core='lstm': expected 'attention' or 'recurrent'"),
     (lambda: SequenceLearner(1, 1, dim=10, heads=4), "dim=10 and heads=4"),
-    (lambda: SequenceLearner(1, 1, "recurrent", layers=0), "layers=0: expected at least 1"),
+    (lambda: SequenceLearner(1, 1, "recurrent", layers=0), "layers=0: expected a whole number, at least 1"),
     (lambda: SequenceLearner(1, 1, heads=0), "heads=0"), (lambda: SequenceLearner(2, 0), "out_dim=0"),
     (lambda: SequenceLearner(nn.Linear(1, 1), 1), "in_dim=Linear"),
     (lambda: meta_test(SequenceLearner(5, 1, dim=8), LinearTasks(), 3), "the network's weights torch.float32"),

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from conftest import ROOT
 from metalib import Data, FewShot, ProtoNet, conv4, glyphs, load, meta_test, seeded
-from metalib.figures.widgets.alphabet import Alphabet, packed, raster, rounded, samples
+from metalib.figures.widgets.alphabet import Alphabet, packed, rounded, samples
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from tools.pictures import confidence, raster
 from widget_page import opened, without_problems
 
 
@@ -95,7 +96,7 @@ def test_confidence_is_the_softmax_of_protonet_s_logits(widget):
     images = [raster(s) for s in DRAWINGS[:6]]
     z = widget.learner.encoder(torch.stack(images)[:, None]).detach().double()
     expected = (-(z[:5] - z[5]).pow(2).sum(1)).softmax(0)
-    torch.testing.assert_close(widget.confidence(images[:5], images[5]).double(), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(confidence(widget.learner, images[:5], images[5]).double(), expected, rtol=0, atol=1e-5)
 
 
 def test_the_html_is_the_same_every_time_and_asks_for_nothing(widget, learner):
@@ -316,7 +317,7 @@ def a_whole_round(page, widget, draw):
     teach(page, draw)
     assert "Now draw one of the 5 again" in live(page) and not page.locator(".ma-main").is_visible()
     draw(page, DRAWINGS[12])
-    expected = widget.confidence([raster(s) for s in DRAWINGS[:5]], raster(DRAWINGS[12]))
+    expected = confidence(widget.learner, [raster(s) for s in DRAWINGS[:5]], raster(DRAWINGS[12]))
     best = int(expected.argmax())
     assert live(page).startswith(f"It is sign {best + 1} (")
     # a screen has whole pixels, and the page prints whole per cents

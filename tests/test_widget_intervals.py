@@ -11,6 +11,7 @@ import torch
 from metalib import Score, seeded
 from metalib.figures.widgets import intervals
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
+from tools import pictures
 from widget_page import fits_a_phone, two_of, without_problems
 
 
@@ -27,7 +28,7 @@ def world(mean, replicates, n, g, queries=75):
 
 
 def test_the_population_is_the_world_of_the_chapter():
-    p, k = intervals.population(), torch.arange(76, dtype=torch.float64) / 75
+    p, k = pictures.population(), torch.arange(76, dtype=torch.float64) / 75
     assert float(p @ k) == pytest.approx(0.9, abs=1e-12)
     drawn = world(0.9, 1, 400_000, seeded(0))[0]
     counts = torch.bincount((75 * drawn).round().long(), minlength=76).double()
@@ -39,13 +40,13 @@ def test_the_population_is_the_world_of_the_chapter():
 
 @pytest.mark.parametrize("n", [2, 5, 10, 29, 30, 100, 600])
 def test_half_is_the_score_s_interval(n):
-    tests = intervals.draw(4, n, seeded(n))
+    tests = pictures.draw(4, n, seeded(n))
     score = torch.tensor([Score.of(test).ci95 for test in tests], dtype=torch.float64)
-    torch.testing.assert_close(intervals.half(tests, "student"), score, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pictures.half(tests, "student"), score, rtol=0, atol=1e-12)
     spread = torch.tensor([1.96 * float(test.std()) / math.sqrt(n) for test in tests], dtype=torch.float64)
-    torch.testing.assert_close(intervals.half(tests, "normal"), spread, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pictures.half(tests, "normal"), spread, rtol=0, atol=1e-12)
     right = (75 * tests).round().sum(1) / (75 * n)  # of all queries: a proportion
-    torch.testing.assert_close(intervals.half(tests, "queries"), 1.96 * (right * (1 - right) / (75 * n)).sqrt())
+    torch.testing.assert_close(pictures.half(tests, "queries"), 1.96 * (right * (1 - right) / (75 * n)).sqrt())
 
 
 def test_the_figure_is_small_always_the_same_and_asks_nothing_of_the_network(html):
@@ -102,7 +103,7 @@ def marks(figure):
 
 @pytest.mark.browser
 def test_the_page_s_interval_is_the_score_s_to_1e_9(page, html):
-    tests = {n: intervals.draw(6, n, seeded(n)) for n in (2, 5, 10, 29, 30, 100, 600)}
+    tests = {n: pictures.draw(6, n, seeded(n)) for n in (2, 5, 10, 29, 30, 100, 600)}
     got = page.evaluate(f"""tests => {{ {math_of(html)}
         return tests.map(values => {{
           const test = math.summary(values);
@@ -111,7 +112,7 @@ def test_the_page_s_interval_is_the_score_s_to_1e_9(page, html):
                         [values for each in tests.values() for values in each.tolist()])
     for shown, values in zip(got, (v for each in tests.values() for v in each), strict=True):
         score = Score.of(values)
-        halves = [float(intervals.half(values[None], kind)) for kind in intervals.KINDS]
+        halves = [float(pictures.half(values[None], kind)) for kind in intervals.KINDS]
         assert shown[0] == pytest.approx(score.mean, abs=1e-9) and shown[2] == pytest.approx(score.ci95, abs=1e-9)
         assert shown[1:4] == pytest.approx(halves, abs=1e-9)
         off = score.mean - intervals.TRUTH
@@ -129,16 +130,16 @@ def test_the_page_draws_from_the_population_and_misses_as_often_as_metalib(page,
           missed[n] = {list(intervals.KINDS)}.map(kind => tests.filter(t => math.side(t, kind)).length / N);
         }}
         return [math.population, counts, missed]; }}""", N)
-    p = intervals.population()
+    p = pictures.population()
     torch.testing.assert_close(torch.tensor(population, dtype=torch.float64), p, rtol=1e-9, atol=1e-12)
     expected = 50 * N * p
     common = expected > 5
     statistic = float(((torch.tensor(counts) - expected) ** 2 / expected)[common].sum())
     assert statistic < float(common.sum()) + 5 * math.sqrt(2 * float(common.sum()))
     for n in (5, 10):
-        tests = intervals.draw(4 * N, n, seeded(n))
+        tests = pictures.draw(4 * N, n, seeded(n))
         for kind, shown in zip(intervals.KINDS, missed[str(n)], strict=True):
-            rate = float(((tests.mean(1) - intervals.TRUTH).abs() > intervals.half(tests, kind)).double().mean())
+            rate = float(((tests.mean(1) - intervals.TRUTH).abs() > pictures.half(tests, kind)).double().mean())
             assert abs(shown - rate) < 5 * math.sqrt(rate * (1 - rate) * 1.25 / N), (n, kind)
 
 

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 import metalib
 from metalib import Data, FewShot, PixelFloor, Score, audit, glyphs, seeded
 from metalib.figures.widgets import leaks
-from metalib.figures.widgets.leaks import LEAKS, WAY, Exams, Leaks, Opportunist, bank, practised
+from metalib.figures.widgets.leaks import LEAKS, WAY, Leaks, bank
 from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (the fixtures)
+from tools import pictures
+from tools.pictures import Exams, Opportunist, practised
 from widget_page import DARK, opened, without_problems
 
 ALONE = [(), *((key,) for key in LEAKS)]
@@ -41,7 +43,7 @@ def world(widget):
 @pytest.fixture(scope="module")
 def examined(world):
     """examined(*leaks, seed=0, episodes=600): computed once."""
-    return functools.cache(lambda *on, **options: leaks.examined(world, on, **options))
+    return functools.cache(lambda *on, **options: pictures.examined(world, on, **options))
 
 
 # --- the world, its exams and its learner ---------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def test_its_hints_are_worth_nothing_in_an_honest_exam(world, monkeypatch):
         return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T * (len(b) > WAY)
 
     monkeypatch.setattr(leaks, "_cosine", blind)
-    honest, labels, order = (leaks.examined(world, on) for on in ((), ("labels",), ("order",)))
+    honest, labels, order = (pictures.examined(world, on) for on in ((), ("labels",), ("order",)))
     assert abs(honest.mean - 0.2) < 2 * honest.ci95
     assert labels.mean > 0.4 and order.mean > 0.9
 
@@ -208,7 +210,7 @@ def test_the_page_draws_metalib_s_episodes_and_answers_as_its_learner_does(desk,
                 assert e["y"] == query.y.tolist()
                 expected = learner.predict(learner.adapt(support), query.x)
                 torch.testing.assert_close(torch.tensor(logits, dtype=torch.float64), expected, rtol=1e-9, atol=1e-9)
-            score = leaks.examined(world, on, seed, n)
+            score = pictures.examined(world, on, seed, n)
             assert (got["score"]["mean"], got["score"]["ci95"]) == pytest.approx((score.mean, score.ci95), abs=1e-12)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from metalib.figures.widgets import sine
 from metalib.figures.widgets.widget import light
 from test_browser import browser  # noqa: F401  (the fixture)
+from tools import pictures
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def test_the_light_picture_looks_the_same():
     png = sine.figure().png
     before, after = (Image.open(io.BytesIO(data)).convert("RGB").tobytes() for data in (png, light(png, 128)))
     assert sum(abs(a - b) for a, b in zip(before, after, strict=True)) / len(before) < 2, "greys of 255, on average"
+
+
+@pytest.mark.parametrize("name", pictures.FIXED)
+def test_a_picture_that_was_drawn_beforehand_is_of_what_the_figure_shows(name):
+    figure = pictures.FIXED[name][0]()
+    drawn = Image.open(io.BytesIO(figure.png)).text["Description"]
+    assert drawn == pictures.told(figure), "run python tools/pictures.py, and look at the pictures"
 
 
 @pytest.mark.browser

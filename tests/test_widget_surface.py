@@ -9,6 +9,7 @@ import torch
 
 from metalib.figures.widgets import surface
 from test_browser import SETTLED, WIDER, browser  # noqa: F401  (the fixture)
+from tools import pictures
 from widget_page import fits_a_phone, two_of, without_problems
 
 THETA = torch.tensor(surface.STARTS, dtype=torch.float64)
@@ -148,7 +149,7 @@ def test_the_page_s_arithmetic_is_metalib_s(page, html):
         close("exact", surface.gradients(theta, J, 2), J)
         close("first", surface.gradients(theta, J, 1), J)
         close("differences", surface.gradients(theta, J, 2), J, 1e-5)
-        close("paths", torch.stack([surface.paths(*s) for s in starts])[:, :, :J + 1], J)
+        close("paths", torch.stack([pictures.paths(*s) for s in starts])[:, :, :J + 1], J)
         way = [[theta, theta]]
         for _ in range(20):
             way.append([w - surface.META_RATE * surface.gradients(w, J, order)

@@ -58,11 +58,10 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
             outputs, result[0] = tree_flatten(functional_call(_Call(f, mine), state, whole))
             return tuple(outputs)
 
-        with private(learner) as mine:  # nobody else sees tracing tensors in the learner
-            before = held(mine, inputs)
-            graph = make_fx(flat)(*tensors)
-            changed = held(mine, inputs) != before
-        if changed:
+        mine = private(learner)  # nobody else sees tracing tensors in the learner
+        before = held(mine, inputs)
+        graph = make_fx(flat)(*tensors)
+        if held(mine, inputs) != before:
             raise RuntimeError(f"{type(learner).__name__} changes what it holds when it is called, which a "
                                "compiled step would not: set compile=False")
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))

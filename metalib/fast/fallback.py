@@ -71,10 +71,7 @@ def explained() -> Iterator[None]:
 
 def draws(module: nn.Module) -> bool:
     """Whether a forward pass would draw from a generator that all threads share, as far as is known."""
-    return "draws" in _LOOPS.get(module, ()) or bool(_own_generators(module)) or any(
-        m.training and (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
-                        or isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0)
-        for m in module.modules())
+    return "draws" in _LOOPS.get(module, ()) or bool(_own_generators(module))
 
 
 def remember_draws(module: nn.Module) -> None:

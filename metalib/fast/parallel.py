@@ -12,7 +12,7 @@ from torch import nn
 from metalib.fast.fallback import draws, remember_draws, watched
 from metalib.fast.precision import inherited_autocast
 from metalib.fast.private import private
-from metalib.fast.twin import is_twin, twin
+from metalib.fast.twin import twin
 
 Module, Item, Result = TypeVar("Module", bound=nn.Module), TypeVar("Item"), TypeVar("Result")
 
@@ -32,21 +32,20 @@ def over_tasks(f: Callable[[Module, Item], Result], module: Module, items: Itera
         module: anything f calls; never modified.
         items: one a task.
         threads: how many at a time; None means `torch.get_num_threads()`. 1 runs in the calling thread, and a result
-            is yielded before the next item begins; with more, all results are held until the last is there. So does a
-            module that can have no twin (see `metalib.fast.twin`). One that draws random numbers is run in the calling
-            thread too (once more, if only the run showed that), so that seeds fix what each task draws.
+            is yielded before the next item begins; with more, all results are held until the last is there. A module
+            that draws random numbers is run in the calling thread too (once more, if only the run showed that), so that
+            seeds fix what each task draws.
     """
     items = list(items)
     threads = 1 if draws(module) else min(threads or torch.get_num_threads(), len(items))
-    with private(module) as first:
-        alone = not is_twin(first)
-        if threads > 1 and not alone:
-            results, drawn = watched(module, lambda: _side_by_side(f, first, items, threads))
-            if not drawn:
-                yield from results
-                return
-            remember_draws(module)  # whoever came first drew first
-        yield from (f(first if alone else _for_one(first), item) for item in items)
+    first = private(module)
+    if threads > 1:
+        results, drawn = watched(module, lambda: _side_by_side(f, first, items, threads))
+        if not drawn:
+            yield from results
+            return
+        remember_draws(module)  # whoever came first drew first
+    yield from (f(_for_one(first), item) for item in items)
 
 
 def _side_by_side(f: Callable[[Module, Item], Result], first: Module, items: list[Item], threads: int) -> list[Result]:

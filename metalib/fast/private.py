@@ -10,14 +10,11 @@ everybody. So the library works on twins (`metalib.fast.twin`), in which one rul
 """
 
 import contextlib
-import os
-import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -28,47 +25,23 @@ from metalib.fast.weight_norm import differentiable_weight_norm
 
 STATISTICS = (_BatchNorm, _InstanceNorm)  # layers whose eval() means stored statistics, not the absence of noise
 
-RECOMPUTED = ("activation checkpointing in a network that can have no twin would recompute with theta's weights, not "
-              "the task's: turn it off, or keep functions and objects that lead back to the network out of it")
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
-@contextlib.contextmanager
-def private(module: Module, *, evaluating: bool = False) -> Iterator[Module]:
-    """A twin of the module for the body, or the module itself if it is one. With `evaluating`, dropout is off in it.
+def private(module: Module, *, evaluating: bool = False) -> Module:
+    """A twin of the module, or the module itself if it is one. With `evaluating`, dropout is off in it.
 
-    (In the body `_frozen` says of every module which parameters do not require a gradient, whatever takes their place.)
-
-    Where no twin can be made (`twin` says when), the body gets the module itself. It has then the module to itself
-    among all bodies of this function, and modes and statistics are as before when it ends; but whoever calls such a
-    module from another thread without this function may see the work.
+    (In a twin `_frozen` says of every module which parameters do not require a gradient, whatever takes their place.)
 
     Raises:
         ValueError: a layer that no rule could make right: a SyncBatchNorm that is not frozen, an embedding with
-            max_norm, a lazy layer without weights.
+            max_norm, a lazy layer without weights; and what `twin` raises.
     """
     if is_twin(module) and not evaluating:
-        yield module
-    elif (mine := twin(module)) is not None:
-        _settle(mine, evaluating)
-        yield mine
-    else:
-        with _in_place:
-            before = [(m, m.training, dict(vars(m)), dict(m._buffers.items())) for m in module.modules()]
-            try:
-                for m in module.modules():
-                    vars(m).setdefault("_frozen", frozen_parts(m))
-                _settle(module, evaluating)
-                yield module
-            finally:
-                for m, training, attributes, buffers in before:
-                    m.training = training  # of a scripted module it is no attribute
-                    for k in vars(m).keys() - attributes:
-                        del vars(m)[k]
-                    vars(m).update(attributes)
-                    if isinstance(m, STATISTICS):
-                        m._buffers.update(buffers)
+        return module
+    mine = twin(module)
+    _settle(mine, evaluating)
+    return mine
 
 
 def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str = "__call__") -> Any:
@@ -82,35 +55,22 @@ def call(module: nn.Module, params: dict[str, Tensor], *args: Any, method: str =
 
     Raises:
         ValueError: a parameter that the module does not have; and what `private`, `read_only` and `twin` raise.
-        RuntimeError: activation checkpointing where no twin can be made; there a `method` takes no params.
     """
-    if is_twin(module):
-        return _called(module, params, args, method)
-    with private(module) as mine, read_only(mine):
-        return _called(mine, params, args, method)
-
-
-def _called(mine: nn.Module, params: dict[str, Tensor], args: tuple[Any, ...], method: str) -> Any:
+    if not is_twin(module):
+        with read_only(mine := private(module)):
+            return call(mine, params, *args, method=method)
     if not params:
-        return getattr(mine, method)(*args)
-    slots = dict(mine.named_parameters(remove_duplicate=False))
+        return getattr(module, method)(*args)
+    slots = dict(module.named_parameters(remove_duplicate=False))
     if unknown := params.keys() - slots:
-        raise ValueError(f"{type(mine).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and phi "
-                         "must come from adapt of the same learner")
-    instead = {id(slots[k]): p for k, p in params.items()}
-    own = twin(mine, instead) if is_twin(mine) else None
-    if own is None:  # in place; each slot once, or a layer in two places keeps what it was given (torch 2.13)
-        if method != "__call__":
-            raise RuntimeError(f"{type(mine).__name__} can have no twin, so its {method} cannot be called with a "
-                               "task's weights: keep objects that lead back to the network out of it")
-        once = {k: instead[id(p)] for k, p in _once(mine).items() if id(p) in instead}
-        with torch.autograd.graph.disable_saved_tensors_hooks(RECOMPUTED):
-            return functional_call(mine, once, args, tie_weights=False)
+        raise ValueError(f"{type(module).__name__} has no parameter {min(unknown)!r}: it has {[*slots][:4]}..., and "
+                         "phi must come from adapt of the same learner")
+    own = twin(module, {id(slots[k]): p for k, p in params.items()})
     result = getattr(own, method)(*args)
-    before, after = dict(mine.named_buffers()), dict(own.named_buffers())
+    before, after = dict(module.named_buffers()), dict(own.named_buffers())
     for k in {**before, **after}:
         if before.get(k) is not after.get(k):
-            raise _wrote(mine, k)
+            raise _wrote(module, k)
     return result
 
 
@@ -118,15 +78,6 @@ def is_frozen(module: nn.Module, name: str) -> bool:
     """Whether a parameter of the module does not require a gradient, whatever stands in its place meanwhile."""
     owner = module.get_submodule(name.rpartition(".")[0])
     return name.rpartition(".")[2] in vars(owner).get("_frozen", frozen_parts(owner))
-
-
-def own_parameters(module: nn.Module, *, every_name: bool = False) -> dict[str, Tensor]:
-    """dict(module.named_parameters()), read while no other thread has put other tensors in their place.
-
-    With `every_name` a parameter that several modules share is there under each of its names.
-    """
-    with contextlib.nullcontext() if is_twin(module) else _in_place:
-        return dict(module.named_parameters(remove_duplicate=not every_name))
 
 
 @contextlib.contextmanager
@@ -141,18 +92,18 @@ def read_only(module: nn.Module, *, weights: bool = False) -> Iterator[None]:
             a parameter was. Buffers and tensors have their values back; parameters keep what was written into them.
     """
     with disable_proxy_modes_tracing():  # not a part of what `compiled` traces
-        before = {k: (b, b.clone(), _version(b)) for k, b in module.named_buffers()}
-        beside = [(k, (t, t.detach().clone(), _version(t))) for k, t in _tensors_beside(module)]
+        before = {k: (b, b.clone()) for k, b in module.named_buffers()}
+        beside = [(k, (t, t.detach().clone())) for k, t in _tensors_beside(module)]
         theta = {k: (p, p.detach().clone()) for k, p in module.named_parameters()} if weights else {}
 
     def undone() -> list[str]:
         """Give the buffers that were written their values back, and say which they are."""
         with disable_proxy_modes_tracing():
             after = dict(module.named_buffers())
-            written = [k for k in {**before, **after}
-                       if k not in before or k not in after or _written(*before[k], after[k])]
-            changed = [(k, b) for k, b in beside if _written(*b, b[0])]  # another in its place goes with the twin
-            for b, value, _ in [*(before[k] for k in written if k in before), *(b for _, b in changed)]:
+            written = [k for k in {**before, **after} if k not in before or k not in after
+                       or after[k] is not before[k][0] or not _equal(*before[k])]  # replaced, or written in place
+            changed = [(k, b) for k, b in beside if not _equal(*b)]  # another in its place goes with the twin
+            for b, value in [*(before[k] for k in written if k in before), *(b for _, b in changed)]:
                 if not b.is_inference():
                     b.data.copy_(value)
         return [*written, *(k for k, _ in changed)]
@@ -190,12 +141,6 @@ def _tensors_beside(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield from ((f"{prefix}.{k}" if prefix else k, t) for t in held if isinstance(t, Tensor))
 
 
-def _once(module: nn.Module) -> dict[str, Tensor]:
-    """Every slot under one name, also where several of them hold the same parameter."""
-    return {f"{prefix}.{k}" if prefix else k: p for prefix, m in module.named_modules()
-            for k, p in m._parameters.items() if p is not None}
-
-
 def _settle(module: nn.Module, evaluating: bool) -> None:
     """Put the rule for statistics and modes into effect; refuse layers that no rule could make right."""
     for name, m in module.named_modules():
@@ -217,28 +162,6 @@ def _settle(module: nn.Module, evaluating: bool) -> None:
             m.training = False
 
 
-def _version(buffer: Tensor) -> int:
-    return 0 if buffer.is_inference() else buffer._version
-
-
-def _written(buffer: Tensor, value: Tensor, version: int, now: Tensor) -> bool:
-    """Whether another tensor stands in the buffer's place, or its value was written (`.data` leaves no trace else)."""
-    if now is not buffer or _version(now) != version:
-        return True
-    return not _equal(now, value)
-
-
 def _equal(now: Tensor, value: Tensor) -> bool:
     return torch.equal(now, value) or torch.equal(now.nan_to_num(), value.nan_to_num())
 
-
-_in_place = threading.RLock()
-
-
-def _after_fork() -> None:
-    global _in_place  # another thread may have held it, and that thread does not exist here
-    _in_place = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

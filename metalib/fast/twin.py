@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-# A twin's own slots, and hooks of state_dict(), which no twin is asked for.
+# A twin's own slots, and what no twin is asked for: hooks of state_dict(), the graph that torch.fx made forward() from.
 APART = {"_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
-         "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}
+         "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_graph"}
 STANDARD = frozenset(vars(nn.Module()))  # attributes that every module has
 EMPTY = {dict, OrderedDict, list, tuple, set}
 PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
@@ -24,33 +24,25 @@ PLAIN = {type(None), bool, int, float, str, bytes, torch.dtype, torch.device}
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Tied(Exception):
-    """Something in a module leads back to the module itself, where a twin cannot follow."""
-
-
-def twin(module: Module, instead: Mapping[int, Tensor] | None = None) -> Module | None:
+def twin(module: Module, instead: Mapping[int, Tensor] | None = None) -> Module:
     """A new module of the same classes that shares every tensor and setting with this one.
 
     `instead`: id of a parameter -> the tensor that the twin has wherever the module has that parameter, in slots that
     share it and in attributes, lists and dicts beside them.
 
-    None if code that does not come along leads back to the original, whose weights it would use: a function that
-    captured a layer, an object that holds one, a compiled or scripted module.
-
     Raises:
         ValueError: something that can neither come along nor see other tensors in the places of the parameters: a
-            function that captured one, a view of one that was made beforehand.
+            function that captured a layer or a parameter, an object that holds one, a view of a parameter that was made
+            beforehand, a compiled or scripted module.
     """
     inside: set[int] = set()
     for m in module.modules():
         if isinstance(m, torch.jit.ScriptModule):
-            return None
+            raise ValueError(f"{m.original_name} is scripted, and uses theta's weights while a task has weights of its "
+                             "own: give the network that was scripted")
         inside.update((id(m), *map(id, m._parameters.values())))
     inside.discard(id(None))  # of a layer without bias
-    try:
-        return _made(module, inside, dict(instead or {}))
-    except Tied:
-        return None
+    return _made(module, inside, dict(instead or {}))
 
 
 def _made(module: nn.Module, inside: set[int], made: dict[int, Any]) -> nn.Module:
@@ -87,10 +79,10 @@ def _rebuilt(v: Any, inside: set[int], made: dict[int, Any]) -> Any:
     if isinstance(v, functools.partial):
         func, args, keywords = (_rebuilt(e, inside, made) for e in (v.func, v.args, v.keywords))
         return functools.partial(func, *args, **keywords)
-    if isinstance(v, types.FunctionType) and any(isinstance(c, Tensor) and id(c) in inside for c in captured(v)):
-        raise ValueError(f"the function {v.__qualname__} captured a parameter, and would use theta's while a task has "
-                         "weights of its own: let it read the parameter from its module")
-    raise Tied
+    what = getattr(v, "__qualname__", type(v).__name__)
+    raise ValueError(f"{what} captured or holds a layer or a parameter, and would use theta's weights while a task has "
+                     "weights of its own: let it read the parameter from its module; instead of torch.compile(net) "
+                     "give the net itself")
 
 
 def is_twin(module: nn.Module) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_whole
 from metalib.data import ClassImages
-from metalib.episode import Episode, each
+from metalib.episode import Episode, joined
 from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
 from metalib.judging.overlap import digest_of, follows_generator, near_pairs, shared_with
@@ -127,8 +128,7 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
         ValueError: the tasks are regression, or have no support; the score is of other episodes than these tasks draw;
             `training` holds no meta-batch, as a generator does that was read before.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes}: at least 1 is needed, 200 is the custom")
+    check_whole(1, episodes=episodes)
     if score is not None and score.digest and score.seed is not None:
         if (drawn := digest_of(tasks, score.n, score.seed)) != score.digest:
             raise ValueError(f"the score is of episodes {score.digest}, but with its seed {score.seed} these tasks "
@@ -167,7 +167,7 @@ def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, sh
     if way is None:
         raise ValueError(f"{type(tasks).__name__} draws regression tasks (way=None): audit looks at classification")
     floor = meta_test(PixelFloor(), tasks, episodes, seed)  # refuses what is no episode
-    whole = each(lambda *tensors: torch.cat(tensors), *drawn)
+    whole = joined(drawn)
     shared, content = _equal_pairs(whole)
     bias = _example_bias(content, torch.cat([whole.support.y, whole.query.y], 1).cpu().long(), way)
     per_class = [torch.stack([(getattr(e, part).y.cpu() == n).sum() for e in drawn for n in range(way)]).unique()

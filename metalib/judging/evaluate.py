@@ -4,7 +4,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import islice
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from metalib.episode import Data, Episode, check_episodes, count, each, moved, one_task, task_axis, tensors
+from metalib.arguments import check_whole
+from metalib.episode import Data, Episode, check_episodes, count, joined, moved, one_task, task_axis, tensors
 from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
@@ -85,7 +85,7 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
         return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map), query)
                             for phi in learner.path(support, steps)])
 
-    _check_steps(steps)
+    check_whole(0, steps=steps)
     values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, measure, [metric], map)
     return [Score.of(v, metric=name, steps=j, **{"transductive": transductive} | protocol)
             for j, v in enumerate(values.T)]
@@ -122,13 +122,8 @@ def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:
         return learner.adapt(support)
     if "steps" not in inspect.signature(learner.adapt).parameters:
         raise ValueError(f"{type(learner).__name__} has no inner steps: leave steps=None")
-    _check_steps(steps)
+    check_whole(0, steps=steps)
     return learner.adapt(support, steps)
-
-
-def _check_steps(steps: int) -> None:
-    if not isinstance(steps, Integral) or steps < 0:
-        raise ValueError(f"steps={steps!r}: expected a whole number of inner steps, 0 or more")
 
 
 def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
@@ -138,22 +133,20 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
 
     Episodes are drawn one by one: chunks do not matter.
     """
-    if not isinstance(episodes, Integral) or episodes < 1:
-        raise ValueError(f"episodes={episodes!r}: expected a whole number of tasks, at least 1; 600 is the custom")
+    check_whole(1, episodes=episodes)
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
-    device, values = device_of(learner), []
-    with private(learner, evaluating=True) as mine:
-        with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
-            while drawn := list(islice(stream, 16 if way == "loop" else 64)):
-                _refuse_one_task(tasks, drawn)
-                for episode in drawn:
-                    update(digest, episode)
-                batch = moved(_cat(drawn), device)
-                check_episodes(batch)
-                names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
-                values.append(_measured(measure, learner, mine, batch, way))
-                bar.update(len(drawn))
+    device, values, mine = device_of(learner), [], private(learner, evaluating=True)
+    with torch.inference_mode(False), torch.no_grad(), progress(episodes, "meta-test") as bar:
+        while drawn := list(islice(stream, 16 if way == "loop" else 64)):
+            _refuse_one_task(tasks, drawn)
+            for episode in drawn:
+                update(digest, episode)
+            batch = moved(joined(drawn), device)
+            check_episodes(batch)
+            names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
+            values.append(_measured(measure, learner, mine, batch, way))
+            bar.update(len(drawn))
     alone = {} if isinstance(batch, Episode) else {"transductive": ""}  # where nothing is predicted together
     return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]} | alone
 
@@ -187,14 +180,3 @@ def _refuse_one_task(tasks: Tasks, drawn: list[Episode]) -> None:
     if len(drawn) >= 8 and all(torch.equal(a, b) for e in drawn[1:] for a, b in zip(tensors(first), tensors(e))):
         raise ValueError(f"{len(drawn)} draws of {type(tasks).__name__}.sample are one and the same task: draw all "
                          "randomness from generator=, or test the one task with episodes=1")
-
-
-def _cat(episodes: list[Any]) -> Any:
-    for part in ("support", "query") if isinstance(episodes[0], Episode) else ():
-        first, *others = (getattr(e, part) for e in episodes)
-        for other in others:
-            if (shape := (*other.x.shape, other.way)) != (expected := (*first.x.shape, first.way)):
-                raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
-                                 f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
-                                 "make one Tasks for each shot, query and way")
-    return each(lambda *rows: torch.cat(rows), *episodes)

@@ -50,8 +50,7 @@ def shared_episodes(tasks: Tasks, training: Iterable[Episode], *, episodes: int 
     Raises:
         TypeError, ValueError: `training` is no meta-batches, or none is left in it.
     """
-    seen = {fingerprint(one) for batch in _batches(training) for one in _tasks(batch)}
-    return sum(fingerprint(*_tasks(one)) in seen for one in one_by_one(tasks, episodes, seeded(seed)))
+    return shared_with(tasks, training, episodes=episodes, seed=seed)[0]
 
 
 def shared_with(tasks: Tasks, training: Iterable[Episode], *, episodes: int, seed: int) -> tuple[int, int]:

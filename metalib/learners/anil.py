@@ -1,15 +1,12 @@
 """Almost no inner loop: the last layer adapts, the body is shared."""
 
-from __future__ import annotations
-
 import inspect
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from metalib.episode import Data, check_support
 from metalib.fast.private import call
-from metalib.functional import Params, descend, gradient
+from metalib.functional import Loss, Params, descend, gradient
 from metalib.learners.maml import MAML, adapting, head_of
 
 
@@ -32,7 +29,7 @@ class ANIL(MAML):
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(net, inner_lr, steps, order, loss, adapts="head")
 
     def path(self, support: Data, steps: int | None = None) -> list[Params]:

@@ -1,19 +1,16 @@
 """Bandits by rule: no parameter, nothing learned, the strongest simple opponents of a policy that was."""
 
-from __future__ import annotations
-
 import functools
 
 import torch
 from torch import Tensor
 
-from metalib.arguments import check_number
+from metalib.arguments import check_choice, check_number
 from metalib.keys import fold, uniform
 from metalib.learner import Learner
 from metalib.tasks.environments import Bandit, noise
 
 Outcome = dict[str, Tensor]
-RULES = ("random", "greedy", "ucb", "thompson", "gittins")
 
 
 class BanditRule(Learner):
@@ -40,14 +37,16 @@ class BanditRule(Learner):
 
     def __init__(self, rule: str = "greedy", *, c: float = 0.2) -> None:
         super().__init__()
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r}: expected one of {list(RULES)}")
+        check_choice(rule, "rule", "random", "greedy", "ucb", "thompson", "gittins")
         check_number(c, "c")
         self.rule, self.c = rule, c
 
     def adapt(self, support: Bandit) -> Tensor:
         """Losses and wins of each arm, (A, 2): none yet."""
-        return check_bandit(support).p.new_zeros(support.p.shape[0], 2)
+        if not isinstance(support, Bandit):
+            raise TypeError(f"expected a Bandit, as Bandits().sample(n, generator=g) draws them, not a "
+                            f"{type(support).__name__}: the counts of arms say nothing of states")
+        return support.p.new_zeros(support.p.shape[0], 2)
 
     def predict(self, phi: Tensor, x: Bandit) -> Outcome:
         """What happens in H pulls from these counts: see `outcome`."""
@@ -124,11 +123,3 @@ def gittins(horizon: int, grid: int = 1001) -> Tensor:
         table[m, :n, :n] = torch.where(w[:n, :n] + losses[:n, :n] <= H - m, index, torch.nan)
         V = torch.maximum(m * known, pull)
     return table
-
-
-def check_bandit(task: Bandit) -> Bandit:
-    """Raise a TypeError unless the task is a `Bandit`."""
-    if not isinstance(task, Bandit):
-        raise TypeError(f"expected a Bandit, as Bandits().sample(n, generator=g) draws them, not a "
-                        f"{type(task).__name__}: the counts of arms say nothing of states")
-    return task

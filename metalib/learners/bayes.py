@@ -1,17 +1,15 @@
 """Bayesian linear regression on learned features: a prior over heads, meta-learned and conditioned on the support."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data, Episode
+from metalib.functional import Loss
 from metalib.learner import Learner
 from metalib.learners.head import features
 from metalib.learners.metric import floats_of, logarithm
@@ -37,15 +35,11 @@ class Believing(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, outputs: int, noise: float, objective: str,
-                 loss: Callable[[Normal, Tensor], Tensor] | None) -> None:
+    def __init__(self, encoder: nn.Module, outputs: int, noise: float, objective: str, loss: Loss | None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        check_number(outputs, "outputs", whole=True)
-        if outputs < 1:
-            raise ValueError(f"outputs={outputs}: expected at least 1")
-        if objective not in ("query", "evidence"):
-            raise ValueError(f"objective={objective!r}: expected 'query' or 'evidence'")
+        check_whole(1, outputs=outputs)
+        check_choice(objective, "objective", "query", "evidence")
         if objective == "evidence" and loss is not None:
             raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take "
                              "objective='query'")
@@ -109,9 +103,9 @@ class BayesLinear(Believing):
     """
 
     def __init__(self, encoder: nn.Module, dim: int, outputs: int = 1, *, precision: float = 1.0, noise: float = 0.5,
-                 objective: str = "query", loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 objective: str = "query", loss: Loss | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
-        check_number(dim, "dim", whole=True)
+        check_whole(0, dim=dim)
         self.dim, self.precision = dim, precision
         start = logarithm(precision, "precision", encoder).detach()
         self.log_precision = nn.Parameter(start.repeat(dim + 1))

@@ -1,15 +1,11 @@
 """A head that is solved anew for every task, in closed form or nearly: the encoder is all that is learned slowly."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data
-from metalib.functional import one_hot
+from metalib.functional import Loss, one_hot
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, logarithm, way_of
 
@@ -45,7 +41,7 @@ class RidgeHead(Learner):
     shares_weights = True
 
     def __init__(self, encoder: nn.Module, *, regularisation: float = 50.0, temperature: float = 10.0,
-                 bias: float = 0.0, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 bias: float = 0.0, loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         check_number(abs(bias) if isinstance(bias, (int, float)) else bias, "bias")
@@ -96,12 +92,10 @@ class LogisticHead(Learner):
     shares_weights = True
 
     def __init__(self, encoder: nn.Module, *, regularisation: float = 10.0, temperature: float = 5.0, steps: int = 10,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
-        check_number(steps, "steps", whole=True)
-        if steps < 1:
-            raise ValueError(f"steps={steps}: with no step the head is zero and every class equally likely")
+        check_whole(1, steps=steps)
         self.encoder, self.regularisation, self.temperature, self.steps = encoder, regularisation, temperature, steps
         self.log_regularisation = logarithm(regularisation, "regularisation", encoder)
         self.log_temperature = logarithm(temperature, "temperature", encoder)

@@ -1,26 +1,15 @@
 """Implicit MAML: the gradient of where the inner loop ends, not of how it got there."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.episode import Data, Episode, check_support
-from metalib.functional import (
-    Params,
-    descend,
-    dot,
-    gradient,
-    gradient_and_value,
-    hvp,
-    relative_error,
-    surrogate,
-)
-from metalib.learners.maml import MAML, adapting
+from metalib.functional import Loss, Params, descend, dot, gradient, gradient_and_value, hvp, relative_error, surrogate
+from metalib.learners.maml import MAML, Adapts, adapting
 
 
 class ImplicitMAML(MAML):
@@ -50,16 +39,12 @@ class ImplicitMAML(MAML):
     approximate = True
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 16,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, strength: float = 1.0, cg_steps: int = 5,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
+                 loss: Loss | None = None, *, strength: float = 1.0, cg_steps: int = 5, adapts: Adapts = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
         check_number(strength, "strength")
-        check_number(cg_steps, "cg_steps", whole=True)
+        check_whole(1, cg_steps=cg_steps)
         if not strength > 0:
             raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
-        if cg_steps < 1:
-            raise ValueError("cg_steps=0: without a product the meta-gradient is zero and nothing is learned; "
-                             "MAML(net, order=1) is the one that needs none")
         self.strength, self.cg_steps = strength, cg_steps
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:

@@ -1,20 +1,16 @@
 """A Gaussian process on learned features: the kernel is meta-learned, and the support is all that a task keeps."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from metalib.arguments import check_choice
 from metalib.distributions import Normal
 from metalib.episode import Data
-from metalib.functional import squared_distance
+from metalib.functional import Loss, squared_distance
 from metalib.learners.bayes import Believing, factor, log_density, whitened
 from metalib.learners.metric import embeddings, floats_of, logarithm
-
-KERNELS = {"rbf": (True, False), "linear": (False, True), "both": (True, True)}
 
 
 class Conditioned(NamedTuple):
@@ -62,13 +58,11 @@ class DeepKernelGP(Believing):
     """
 
     def __init__(self, encoder: nn.Module, outputs: int = 1, *, kernel: str = "rbf", scale: float = 1.0,
-                 length: float = 1.0, noise: float = 0.5, objective: str = "query",
-                 loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 length: float = 1.0, noise: float = 0.5, objective: str = "query", loss: Loss | None = None) -> None:
         super().__init__(encoder, outputs, noise, objective, loss)
-        if kernel not in KERNELS:
-            raise ValueError(f"kernel={kernel!r}: expected one of {[*KERNELS]}")
+        check_choice(kernel, "kernel", "rbf", "linear", "both")
         self.kernel, self.scale, self.length = kernel, scale, length
-        round_, flat = KERNELS[kernel]
+        round_, flat = kernel != "linear", kernel != "rbf"
         self.log_scale = logarithm(scale, "scale", encoder) if round_ else None
         self.log_length = logarithm(length, "length", encoder) if round_ else None
         self.log_slope = logarithm(scale, "scale", encoder) if flat else None

@@ -1,16 +1,14 @@
 """MAML that says how sure it is: a Laplace posterior over the last layer, around what the inner loop found."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_whole
 from metalib.distributions import Normal
 from metalib.episode import Data
-from metalib.fast.private import call, own_parameters
+from metalib.fast.private import call
 from metalib.functional import Params
 from metalib.keys import key, normal
 from metalib.learner import Learner
@@ -65,9 +63,9 @@ class LaplaceMAML(Learner):
             raise TypeError(f"LaplaceMAML is made of a MAML, not of {maml!r:.60}")
         if maml.loss is not None:
             raise ValueError("LaplaceMAML needs the loss to be a likelihood: build the MAML with loss=None")
-        check_number(samples, "samples", whole=True)
-        if samples < 2 or samples % 2:
-            raise ValueError(f"samples={samples}: expected an even number, at least 2")
+        check_whole(2, samples=samples)
+        if samples % 2:
+            raise ValueError(f"samples={samples}: expected an even number")
         self.head = head_of(maml.net)
         if not isinstance(maml.net.get_submodule(self.head), nn.Linear) or not inspect.ismethod(
                 getattr(maml.net, "features", None)):
@@ -110,6 +108,6 @@ class LaplaceMAML(Learner):
 
     def _head(self, phi: Params) -> Tensor:
         """phi's weights and bias of the head as one matrix, (D+1, N)."""
-        own = own_parameters(self.maml.net)
+        own = dict(self.maml.net.named_parameters())
         parts = [phi.get(name, own[name]) for name in (f"{self.head}.weight", f"{self.head}.bias") if name in own]
         return torch.cat([p.T if p.ndim == 2 else p[None] for p in parts])

@@ -1,19 +1,19 @@
 """Model-agnostic meta-learning: adapt by gradient descent, and differentiate through the descent."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.block import ConvBlock
-from metalib.fast.private import call, is_frozen, own_parameters
-from metalib.functional import Params, descend, gradient
+from metalib.fast.private import call, is_frozen
+from metalib.functional import Loss, Params, descend, gradient
 from metalib.learner import Learner
+
+Adapts = str | Callable[[str, Tensor], bool] | None  # what the inner loop moves: see `MAML`
 
 
 class MAML(Learner):
@@ -63,14 +63,13 @@ class MAML(Learner):
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None, step_losses: float = 0.0) -> None:
+                 loss: Loss | None = None, *, adapts: Adapts = None, step_losses: float = 0.0) -> None:
         super().__init__(loss)
         check_network(net)
         if order not in (1, 2) or isinstance(order, bool):
             raise ValueError(f"order={order}: expected 2 (exact) or 1 (first order)")
         check_number(inner_lr, "inner_lr")
-        check_number(steps, "steps", whole=True)
+        check_whole(0, steps=steps)
         check_number(step_losses, "step_losses")
         if step_losses > 1:
             raise ValueError(f"step_losses={step_losses}: expected a share of training, 0 to 1; 0.5 is the first half")
@@ -128,9 +127,9 @@ class MAML(Learner):
         return call(self.net, phi, x)
 
 
-def adapting(net: nn.Module, adapts: str | Callable[[str, Tensor], bool] | None) -> Params:
+def adapting(net: nn.Module, adapts: Adapts) -> Params:
     """The parameters that MAML's inner loop moves, name -> tensor; `MAML` explains `adapts`."""
-    params, slots = own_parameters(net), own_parameters(net, every_name=True)
+    params, slots = dict(net.named_parameters()), dict(net.named_parameters(remove_duplicate=False))
     if adapts is None:
         names = [k for k in slots if not is_frozen(net, k)]
     elif adapts == "all":
@@ -155,7 +154,7 @@ def head_of(net: nn.Module) -> str:
     """The name of a network's head: `head` if it has one, else the last module that has parameters."""
     if isinstance(getattr(net, "head", None), nn.Module):
         return "head"
-    return _owner(next(reversed(own_parameters(net, every_name=True)), ""))
+    return _owner(next(reversed(dict(net.named_parameters(remove_duplicate=False))), ""))
 
 
 def _owner(name: str) -> str:
@@ -171,7 +170,6 @@ def _normalises(owner: nn.Module, name: str) -> bool:
 
 
 def FOMAML(net: nn.Module, inner_lr: float = 0.1, steps: int = 1,  # noqa: N802 (a method's name)
-           loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-           adapts: str | Callable[[str, Tensor], bool] | None = None) -> MAML:
+           loss: Loss | None = None, *, adapts: Adapts = None) -> MAML:
     """First-order MAML: `MAML` with order=1, whose meta-gradient is grad L_Q at the adapted weights."""
     return MAML(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)

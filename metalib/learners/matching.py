@@ -1,16 +1,12 @@
 """Comparing a query with the support: by a cosine and attention, or by a network that has learned to compare."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data
 from metalib.fast.private import call
-from metalib.functional import class_means, lstm_step, one_hot
+from metalib.functional import Loss, check_embeddings, class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
@@ -50,16 +46,13 @@ class MatchingNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, full_context: bool = False,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, temperature: float = 30.0, reads: int = 3,
-                 embedding_dim: int | None = None) -> None:
+    def __init__(self, encoder: nn.Module, full_context: bool = False, loss: Loss | None = None, *,
+                 temperature: float = 30.0, reads: int = 3, embedding_dim: int | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         if full_context not in (True, False):
             raise ValueError(f"full_context={full_context!r:.60}: expected True or False; a loss goes to loss=")
-        check_number(reads, "reads", whole=True)
-        if reads < 1:
-            raise ValueError(f"reads={reads}: must be at least 1; full_context=False does without")
+        check_whole(1, reads=reads)
         self.encoder, self.full_context, self.temperature, self.reads = encoder, full_context, temperature, reads
         self.embedding_dim = embedding_dim
         self.log_temperature = logarithm(temperature, "temperature", encoder)
@@ -76,7 +69,7 @@ class MatchingNet(Learner):
             x, y = x[order], y[order]
         g = embeddings(self.encoder, x)
         if self.full_context:
-            gates = self.context.there.gates
+            gates = self.context.there
             if (D := gates.out_features // 4) != g.shape[1]:
                 raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
                                  f"{D}: give embedding_dim={g.shape[1]}")
@@ -123,12 +116,11 @@ class RelationNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, relation: nn.Module | None = None,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, objective: str = "squared error") -> None:
+    def __init__(self, encoder: nn.Module, relation: nn.Module | None = None, loss: Loss | None = None, *,
+                 objective: str = "squared error") -> None:
         super().__init__(loss)
         check_network(encoder)
-        if objective not in ("squared error", "cross-entropy"):
-            raise ValueError(f"objective={objective!r}: expected 'squared error' or 'cross-entropy'")
+        check_choice(objective, "objective", "squared error", "cross-entropy")
         if relation is None:
             like = floats_of(encoder)
             relation = mlp(2 * _width(encoder, None), (64, 64), 1).to(like.device, like.dtype)
@@ -162,31 +154,16 @@ class RelationNet(Learner):
     def features(self, x: Tensor) -> Tensor:
         """f(x), vectors or maps."""
         z = call(self.encoder, {}, x)
-        if not isinstance(z, Tensor) or z.ndim not in (2, 4):
-            what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
-            raise ValueError(f"features {what}, expected a tensor (M, D) or maps (M, C, h, w): end the encoder with "
-                             "nn.Flatten(), or let it return the tensor alone")
+        check_embeddings(z, maps=True)
         return z
 
 
-class _Cell(nn.Module):
-    """One step of an LSTM, whose gates read what it is given and its own output together."""
-
-    def __init__(self, reads: int, width: int) -> None:
-        super().__init__()
-        self.gates = nn.Linear(reads, 4 * width)
-
-    def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """(h, c) after reading x (M, reads), the last h among it, with the cell state c (M, width)."""
-        return lstm_step(self.gates(x), c)
-
-
 class _FullContext(nn.Module):
-    """The two functions that make an embedding depend on the support set."""
+    """The two functions that make an embedding depend on the support set: the gates of three LSTMs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.there, self.back, self.query = _Cell(2 * width, width), _Cell(2 * width, width), _Cell(3 * width, width)
+        self.there, self.back, self.query = (nn.Linear(reads * width, 4 * width) for reads in (2, 2, 3))
 
     def of_support(self, z: Tensor) -> Tensor:  # (NK, D) -> (NK, D)
         return z + _run(self.there, z) + _run(self.back, z.flip(0)).flip(0)
@@ -195,17 +172,17 @@ class _FullContext(nn.Module):
         h, c = z, torch.zeros_like(z)
         for _ in range(reads):
             read = (h @ g.T).softmax(-1) @ g  # (M, D)
-            out, c = self.query(torch.cat([z, h, read], -1), c)
+            out, c = lstm_step(self.query(torch.cat([z, h, read], -1)), c)
             h = z + out
         return h
 
 
-def _run(cell: _Cell, z: Tensor) -> Tensor:
+def _run(gates: nn.Linear, z: Tensor) -> Tensor:
     """h of every step, (M, D)."""
     h = c = torch.zeros_like(z[:1])
     steps = []
     for row in z.split(1):
-        h, c = cell(torch.cat([row, h], -1), c)
+        h, c = lstm_step(gates(torch.cat([row, h], -1)), c)
         steps.append(h)
     return torch.cat(steps)
 

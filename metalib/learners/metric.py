@@ -1,17 +1,13 @@
 """Metric learning: adapt by embedding, predict by distance. Also the baseline that every method must beat."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_number, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
-from metalib.functional import Params, check_embeddings, class_means, descend, gradient, squared_distance
+from metalib.functional import Loss, Params, check_embeddings, class_means, descend, gradient, squared_distance
 from metalib.learner import Learner
 
 
@@ -34,8 +30,7 @@ class ProtoNet(Learner):
 
     shares_weights = True
 
-    def __init__(self, encoder: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None, *,
-                 temperature: float | None = None) -> None:
+    def __init__(self, encoder: nn.Module, loss: Loss | None = None, *, temperature: float | None = None) -> None:
         super().__init__(loss)
         check_network(encoder)
         self.encoder, self.temperature = encoder, temperature
@@ -82,11 +77,10 @@ class Pretrained(Learner):
                  weight_decay: float = 1e-3) -> None:
         super().__init__()
         check_network(encoder)
-        if head not in ("centroid", "linear"):
-            raise ValueError(f"head={head!r}: expected 'centroid' or 'linear'")
+        check_choice(head, "head", "centroid", "linear")
         for what, value in (("temperature", temperature), ("lr", lr), ("weight_decay", weight_decay)):
             check_number(value, what)
-        check_number(steps, "steps", whole=True)
+        check_whole(0, steps=steps)
         embedding_dim = embedding_dim or getattr(encoder, "embedding_dim", None)
         if classes and not embedding_dim:
             raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim=")

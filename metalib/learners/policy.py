@@ -1,11 +1,9 @@
 """RL^2: a policy with a memory learns to explore, because its memory is all that changes within a task."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_choice, check_number, check_whole
 from metalib.fast.private import call
 from metalib.functional import lstm_step, surrogate
 from metalib.learner import Learner
@@ -54,13 +52,11 @@ class RL2(Learner):
     def __init__(self, actions: int, features: int = 0, core: str = "recurrent", *, dim: int = 32,
                  entropy: float = 0.0) -> None:
         super().__init__()
-        for name, value, least in (("actions", actions, 2), ("features", features, 0), ("dim", dim, 1)):
-            check_number(value, name, whole=True)
-            if value < least:
-                raise ValueError(f"{name}={value}: expected at least {least}")
+        check_whole(2, actions=actions)
+        check_whole(0, features=features)
+        check_whole(1, dim=dim)
         check_number(entropy, "entropy")
-        if core not in ("recurrent", "arms", "counts"):
-            raise ValueError(f"core={core!r}: expected 'recurrent', 'arms' or 'counts'")
+        check_choice(core, "core", "recurrent", "arms", "counts")
         if features and core != "recurrent":
             raise ValueError(f"core={core!r} with features={features}: arms that share weights have no place for a "
                              "state; use core='recurrent'")

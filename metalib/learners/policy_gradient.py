@@ -1,20 +1,17 @@
 """MAML with a policy gradient inside: adapting is one step up the return, estimated from a few episodes."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
-from metalib.fast.private import call, own_parameters
+from metalib.arguments import check_choice, check_network, check_number, check_whole
+from metalib.fast.private import call
 from metalib.functional import Params, descend, gradient, surrogate
 from metalib.learner import Learner
 from metalib.tasks.environments import MDP, Bandit, Navigation, chosen, noise
 
 Task = Bandit | MDP | Navigation
-SURROGATES = ("dice", "lvc", "naive")
 TEST = -1  # the episodes in which an adapted policy is judged; no inner step has this number
 
 
@@ -53,14 +50,12 @@ class PolicyMAML(Learner):
         super().__init__()
         check_network(net)
         check_number(inner_lr, "inner_lr")
-        check_number(steps, "steps", whole=True)
-        check_number(episodes, "episodes", whole=True)
+        check_whole(0, steps=steps)
+        check_whole(2, episodes=episodes)  # each is the others' baseline
         check_number(std, "std")
-        if episodes < 2 or not std > 0:
-            raise ValueError(f"episodes={episodes}, std={std}: expected 2 or more, of which each is the others' "
-                             "baseline, and a spread above 0, without which nothing is tried")
-        if surrogate not in SURROGATES:
-            raise ValueError(f"surrogate={surrogate!r}: expected one of {list(SURROGATES)}")
+        if not std > 0:
+            raise ValueError(f"std={std}: expected a spread above 0, without which nothing is tried")
+        check_choice(surrogate, "surrogate", "dice", "lvc", "naive")
         self.net, self.inner_lr, self.steps, self.episodes = net, inner_lr, steps, episodes
         self.surrogate, self.std = surrogate, std
 
@@ -70,7 +65,7 @@ class PolicyMAML(Learner):
 
     def path(self, support: Task, steps: int | None = None) -> list[Params]:
         """[phi_0, ..., phi_J]."""
-        phi = own_parameters(self.net)
+        phi = dict(self.net.named_parameters())
         iterates = [phi]
         for j in range(self.steps if steps is None else steps):
             g = gradient(self.inner_loss, phi, support, j)

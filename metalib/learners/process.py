@@ -1,20 +1,19 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
+from metalib.functional import Loss
 from metalib.keys import fold, key, key_of, normal
 from metalib.learner import Learner
+from metalib.nets import same_dtype
 
 State = dict[str, Tensor]
 
@@ -68,14 +67,10 @@ class NeuralProcess(Learner):
 
     def __init__(self, x_dim: int = 1, y_dim: int = 1, hidden: int = 128, layers: int = 3, *, attention: bool = False,
                  latent: int = 0, heads: int = 4, rounds: int = 1, samples: int = 32, floor: float = 0.01,
-                 loss: Callable[[Normal, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
-        for name, value, least in (("x_dim", x_dim, 1), ("y_dim", y_dim, 1), ("hidden", hidden, 1),
-                                   ("layers", layers, 1), ("latent", latent, 0), ("heads", heads, 1),
-                                   ("rounds", rounds, 0), ("samples", samples, 1)):
-            check_number(value, name, whole=True)
-            if value < least:
-                raise ValueError(f"{name}={value}: expected at least {least}")
+        check_whole(1, x_dim=x_dim, y_dim=y_dim, hidden=hidden, layers=layers, heads=heads, samples=samples)
+        check_whole(0, latent=latent, rounds=rounds)
         if attention not in (True, False):
             raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
         check_number(floor, "floor")
@@ -161,13 +156,11 @@ class NeuralProcess(Learner):
         for name, t, width in (("x", x, self.x_dim), ("y", y, self.y_dim)):
             if t is None:
                 continue
-            if t.ndim != 2 or t.shape[1] != width:
-                raise ValueError(f"{name} has shape {tuple(t.shape)}, expected (M, {width}): set {name}_dim=, or give "
-                                 f"a task's points as rows, {name}.reshape(len({name}), -1)")
-            if t.dtype != self.nothing.dtype and not torch.is_autocast_enabled(t.device.type):
-                raise ValueError(f"{name} is {t.dtype}, the weights {self.nothing.dtype}: draw tasks with dtype="
-                                 f"{self.nothing.dtype}, or convert the learner with .to({t.dtype}); labels of classes "
-                                 "are no targets here (ProtoNet and others take them)")
+            if t.ndim != 2 or t.shape[1] != width or not t.is_floating_point():
+                raise ValueError(f"{name} is {t.dtype} and has shape {tuple(t.shape)}, expected floats (M, {width}): "
+                                 f"set {name}_dim=, or give a task's points as rows, {name}.reshape(len({name}), -1); "
+                                 "labels of classes are no targets here (ProtoNet and others take them)")
+            same_dtype(t, self.nothing)
 
 
 class Attention(nn.Module):

@@ -1,14 +1,11 @@
 """Inner rates that are learned: Meta-SGD, and the rates of MAML++."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from metalib.functional import Params
-from metalib.learners.maml import MAML, adapting
+from metalib.arguments import check_choice
+from metalib.functional import Loss, Params
+from metalib.learners.maml import MAML, Adapts, adapting
 
 
 class MetaSGD(MAML):
@@ -32,11 +29,10 @@ class MetaSGD(MAML):
     """
 
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 1, order: int = 2,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, per: str = "weight",
-                 adapts: str | Callable[[str, Tensor], bool] | None = None, step_losses: float = 0.0) -> None:
+                 loss: Loss | None = None, *, per: str = "weight", adapts: Adapts = None,
+                 step_losses: float = 0.0) -> None:
         super().__init__(net, inner_lr, steps, order, loss, adapts=adapts, step_losses=step_losses)
-        if per not in ("weight", "tensor", "step", "tensor and step"):
-            raise ValueError(f"per={per!r}: expected 'weight', 'tensor', 'step' or 'tensor and step'")
+        check_choice(per, "per", "weight", "tensor", "step", "tensor and step")
         if not inner_lr > 0:
             raise ValueError(f"inner_lr={inner_lr}: a rate that is learned as its logarithm starts above 0")
         self.per = per

@@ -1,17 +1,13 @@
 """Reptile: move theta towards where plain training on the task leads."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number
+from metalib.arguments import check_whole
 from metalib.episode import Data, Episode
-from metalib.functional import descend, dot, gradient_and_value, surrogate
+from metalib.functional import Loss, descend, dot, gradient_and_value, surrogate
 from metalib.keys import shuffle
-from metalib.learners.maml import MAML, adapting
+from metalib.learners.maml import MAML, Adapts, adapting
 
 
 class Reptile(MAML):
@@ -39,16 +35,14 @@ class Reptile(MAML):
 
     approximate = True
 
-    def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 5,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None, *, batch: int | None = None,
-                 adapts: str | Callable[[str, Tensor], bool] | None = None) -> None:
+    def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 5, loss: Loss | None = None, *,
+                 batch: int | None = None, adapts: Adapts = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
         if not inner_lr > 0:
             raise ValueError(f"inner_lr={inner_lr}: the meta-gradient (theta - phi_J) / alpha needs a rate above 0")
+        check_whole(1, steps=steps)
         if batch is not None:
-            check_number(batch, "batch", whole=True)
-        if batch == 0 or steps < 1:
-            raise ValueError(f"steps={steps}, batch={batch}: each must be at least 1")
+            check_whole(1, batch=batch)
         self.batch = batch
 
     def forward(self, episode: Episode) -> Tensor:

@@ -1,17 +1,13 @@
 """Black-box learners: a network reads the support as a sequence, and adapting is nothing but reading."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_network, check_number
+from metalib.arguments import check_choice, check_network, check_whole
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
-from metalib.functional import lstm_step, one_hot
+from metalib.functional import Loss, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
 from metalib.nets import same_dtype
@@ -51,15 +47,10 @@ class SequenceLearner(Learner):
 
     def __init__(self, in_dim: int, out_dim: int, core: str = "attention", *, dim: int = 64, layers: int = 3,
                  heads: int = 4, encoder: nn.Module | None = None, every_length: bool = True,
-                 loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+                 loss: Loss | None = None) -> None:
         super().__init__(loss)
-        if core not in ("attention", "recurrent"):
-            raise ValueError(f"core={core!r}: expected 'attention' or 'recurrent'")
-        for name, value in (("in_dim", in_dim), ("out_dim", out_dim), ("dim", dim), ("layers", layers),
-                            ("heads", heads)):
-            check_number(value, name, whole=True)
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1; without a layer nothing reads the support")
+        check_choice(core, "core", "attention", "recurrent")
+        check_whole(1, in_dim=in_dim, out_dim=out_dim, dim=dim, layers=layers, heads=heads)
         if encoder is not None:
             check_network(encoder)
         self.in_dim, self.out_dim, self.core, self.dim, self.layers = in_dim, out_dim, core, dim, layers

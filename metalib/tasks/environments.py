@@ -13,14 +13,12 @@ numbers that the i-th episode uses, a function of the task's key alone. So roll-
 repeats them, and two agents in one task meet the same luck (common random numbers).
 """
 
-from __future__ import annotations
-
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_whole
 from metalib.keys import fold, uniform
 from metalib.tasks.protocol import check_request
 
@@ -129,7 +127,7 @@ class Bandits:
     """
 
     def __init__(self, arms: int = 5, horizon: int = 50, *, dtype: torch.dtype = torch.float32) -> None:
-        _whole(2, arms=arms), _whole(1, horizon=horizon)
+        check_whole(2, arms=arms), check_whole(1, horizon=horizon)
         self.arms, self.horizon, self.dtype = arms, horizon, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> Bandit:
@@ -149,7 +147,7 @@ class MDPs:
 
     def __init__(self, states: int = 5, actions: int = 3, length: int = 10, episodes: int = 4, *,
                  dtype: torch.dtype = torch.float32) -> None:
-        _whole(2, states=states, actions=actions), _whole(1, length=length, episodes=episodes)
+        check_whole(2, states=states, actions=actions), check_whole(1, length=length, episodes=episodes)
         self.states, self.actions, self.length, self.episodes, self.dtype = states, actions, length, episodes, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> MDP:
@@ -170,7 +168,7 @@ class Navigations:
     """
 
     def __init__(self, horizon: int = 20, reach: float = 0.5, *, dtype: torch.dtype = torch.float32) -> None:
-        _whole(1, horizon=horizon)
+        check_whole(1, horizon=horizon)
         if not 0 < reach < float("inf"):
             raise ValueError(f"reach={reach!r}: expected a length above 0")
         self.horizon, self.reach, self.dtype = horizon, reach, dtype
@@ -201,9 +199,3 @@ def chosen(p: Tensor, u: Tensor) -> Tensor:
 def _keys(n: int, generator: torch.Generator) -> Tensor:
     check_request(n, generator)
     return torch.randint(2**62, (n,), generator=generator)
-
-
-def _whole(least: int, **sizes: int) -> None:
-    for name, value in sizes.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")

@@ -1,12 +1,9 @@
 """Tasks made from a bank of labelled examples: N-way K-shot episodes, and plain classification written as tasks."""
 
-from __future__ import annotations
-
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_whole
 from metalib.data.classes import ClassData
 from metalib.episode import Data, Episode
 from metalib.tasks.protocol import check_request
@@ -41,11 +38,8 @@ class FewShot:
                  within: str | None = None, dtype: torch.dtype | None = None) -> None:
         dtype = torch.get_default_dtype() if dtype is None else dtype
         images = _bank(images, dtype)
-        if not all(isinstance(n, Integral) for n in (way, shot, query)):
-            raise TypeError(f"way={way!r}, shot={shot!r}, query={query!r}: expected integers")
+        check_whole(1, way=way, shot=shot, query=query)
         way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
-        if min(way, shot, query) < 1:
-            raise ValueError(f"way={way}, shot={shot}, query={query}: each must be at least 1")
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
         self.within = within
         base, per_base = images.base.cpu().unique(return_counts=True)
@@ -129,8 +123,7 @@ class Classify:
     def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype | None = None) -> None:
         dtype = torch.get_default_dtype() if dtype is None else dtype
         images = _bank(images, dtype)
-        if not isinstance(batch, Integral) or batch < 1:
-            raise ValueError(f"batch={batch!r}: expected an integer, at least 1")
+        check_whole(1, batch=batch)
         self.images, self.batch, self.dtype = images, batch, dtype
         self.way = len(images.counts)
 

@@ -1,14 +1,12 @@
 """Episodes that somebody has drawn already: a benchmark's own trials."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from metalib.episode import Episode, check_episodes, each, rows
+from metalib.episode import Episode, check_episodes, each, joined, rows
 from metalib.tasks.protocol import check_request
 
 
@@ -26,23 +24,18 @@ class FixedEpisodes:
     """
 
     def __init__(self, episodes: Episode | Sequence[Episode]) -> None:
-        if isinstance(episodes, Episode):
-            self.episodes = each(Tensor.clone, episodes)
-        else:
-            self.episodes = stacked(list(episodes))
-        if len(self) == 0:
-            raise ValueError("no episodes: give at least one")
+        self.episodes = each(Tensor.clone, episodes) if isinstance(episodes, Episode) else stacked(list(episodes))
         check_episodes(self.episodes)
         self.way = self.episodes.support.way
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n of the episodes, drawn with replacement."""
         check_request(n, generator)
-        return self._rows(torch.randint(len(self), (n,), generator=generator))
+        return rows(self.episodes, torch.randint(len(self), (n,), generator=generator))
 
     def in_order(self, start: int, stop: int) -> Episode:
         """Episodes start .. stop - 1."""
-        return self._rows(torch.arange(start, min(stop, len(self))))
+        return rows(self.episodes, torch.arange(start, min(stop, len(self))))
 
     def digest(self) -> str:
         """12 hexadecimal digits of SHA-256 over shapes, dtypes, bytes and way: the same on every machine."""
@@ -51,9 +44,6 @@ class FixedEpisodes:
             sha.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
             sha.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
         return sha.hexdigest()[:12]
-
-    def _rows(self, index: torch.Tensor) -> Episode:
-        return rows(self.episodes, index)
 
     def __len__(self) -> int:
         return self.episodes.tasks
@@ -69,10 +59,4 @@ def stacked(tasks: list[Episode]) -> Episode:
     for i, task in enumerate(tasks):
         if not isinstance(task, Episode):
             raise TypeError(f"entry {i} is a {type(task).__name__}; expected Episode(Data(x, y, way), Data(x, y, way))")
-        for part, d, first in zip(("support", "query"), task, tasks[0]):
-            if (d.x.shape, d.y.shape, d.way) != (first.x.shape, first.y.shape, first.way):
-                raise ValueError(
-                    f"{part} {i} has x {tuple(d.x.shape)}, y {tuple(d.y.shape)} and way={d.way}, but {part} 0 has "
-                    f"x {tuple(first.x.shape)}, y {tuple(first.y.shape)} and way={first.way}: one FixedEpisodes holds "
-                    "one shape; make one for each")
-    return each(lambda *tensors: torch.stack(tensors), *tasks)
+    return joined([each(lambda tensor: tensor[None], task) for task in tasks])

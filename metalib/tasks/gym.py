@@ -10,8 +10,6 @@ it is truncated after the task's horizon. Steps are those of `metalib.tasks.envi
 Needs the extra `rl`: pip install "metalib[rl]". Nothing else in metalib imports this module.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

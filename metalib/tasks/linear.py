@@ -1,12 +1,8 @@
 """The regression that has a closed form: what an in-context learner is held against."""
 
-from __future__ import annotations
-
-from numbers import Integral
-
 import torch
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.episode import Data, Episode
 from metalib.tasks.protocol import check_request
 
@@ -29,9 +25,7 @@ class LinearTasks:
 
     def __init__(self, dim: int = 5, shot: int = 20, query: int = 20, *, noise: float = 0.5,
                  dtype: torch.dtype = torch.float64) -> None:
-        for what, value, least in (("dim", dim, 1), ("shot", shot, 0), ("query", query, 1)):
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{what}={value!r}: expected a whole number, at least {least}")
+        check_whole(1, dim=dim, query=query), check_whole(0, shot=shot)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype")
         check_number(noise, "noise")

@@ -1,7 +1,5 @@
 """What a task distribution is, and how an evaluation goes through one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, Protocol
@@ -43,15 +41,8 @@ def check_drawn(drawn: Any, n: int, who: str) -> Any:
     if not is_tasks(drawn):
         raise TypeError(f"{who}.sample returned a {type(drawn).__name__}; expected Episode(Data(x, y, way), "
                         "Data(x, y, way)) or another named tuple, its tensors with a leading task axis")
-    if not isinstance(drawn, Episode):
-        if any(t.shape[:1] != (n,) for t in tensors(drawn)):
-            shapes = [tuple(t.shape) for t in tensors(drawn)][:6]
-            raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned tensors of "
-                             f"shapes {shapes}: expected a leading task axis of {n} in all")
-        return drawn
-    support, query = drawn.support.x.shape, drawn.query.x.shape
-    if support[:1] != (n,) or query[:1] != (n,):
-        raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned support.x of shape "
-                         f"{tuple(support)} and query.x of shape {tuple(query)}: expected (T, M, ...) with T = {n}. "
+    if any(t.shape[:1] != (n,) for t in tensors(drawn)):
+        raise ValueError(f"{who}.sample was asked for {n} task{'s' if n > 1 else ''} and returned tensors of shapes "
+                         f"{[tuple(t.shape) for t in tensors(drawn)][:6]}: expected a leading task axis of {n} in all. "
                          "Draw as many tasks as asked for; of a single one add the task axis with x[None]")
     return drawn

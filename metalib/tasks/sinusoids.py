@@ -1,14 +1,11 @@
 """The toy of the field: sine waves."""
 
-from __future__ import annotations
-
 import math
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from metalib.arguments import check_number
+from metalib.arguments import check_number, check_whole
 from metalib.episode import Data, Episode
 from metalib.tasks.protocol import check_request
 
@@ -32,8 +29,7 @@ class Sinusoids:
     def __init__(self, shot: int = 10, query: int = 10, *, amplitude: tuple[float, float] = (0.1, 5.0),
                  phase: tuple[float, float] = (0.0, math.pi), noise: float = 0.0,
                  dtype: torch.dtype = torch.float64) -> None:
-        if not all(isinstance(v, Integral) and v >= 1 for v in (shot, query)):
-            raise ValueError(f"shot={shot!r}, query={query!r}: integers, each must be at least 1")
+        check_whole(1, shot=shot, query=query)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype, in which a sine is no whole number")
         if not all(math.isfinite(v) for v in (*amplitude, *phase)):

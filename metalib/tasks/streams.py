@@ -1,17 +1,13 @@
 """Tasks in an order: round t draws one task from a distribution that may move."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
 
-from metalib.arguments import check_number
+from metalib.arguments import check_choice, check_number, check_whole
 from metalib.episode import Episode
 from metalib.tasks.fixed import stacked
 from metalib.tasks.protocol import Tasks, check_drawn, check_request
-
-MOTIONS = ("still", "drift", "jump", "recur")
 
 
 class Stream:
@@ -64,11 +60,8 @@ def moved(t: int, motion: str, speed: float, every: int = 50) -> float:
     Raises:
         ValueError: another motion, a speed that is no finite number, or every below 1.
     """
-    if motion not in MOTIONS:
-        raise ValueError(f"motion={motion!r}: expected one of {MOTIONS}")
+    check_choice(motion, "motion", "still", "drift", "jump", "recur")
     check_number(abs(speed) if isinstance(speed, (int, float)) else speed, "speed")
-    check_number(every, "every", whole=True)
-    if every < 1:
-        raise ValueError(f"every={every}: expected at least 1 round between two leaps; motion='drift' has none")
+    check_whole(1, every=every)
     leap = speed * every
     return {"still": 0.0, "drift": speed * t, "jump": leap * (t // every), "recur": leap * (t // every % 2)}[motion]

@@ -6,36 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from metalib import nets
+from metalib import learners, nets
 from metalib.arguments import Recorded, arguments, plain, same
 from metalib.learner import Learner
-from metalib.learners import (
-    anil,
-    bandit,
-    bayes,
-    head,
-    implicit,
-    kernel,
-    laplace,
-    maml,
-    matching,
-    metric,
-    policy,
-    policy_gradient,
-    process,
-    rates,
-    reptile,
-    sequence,
-)
 from metalib.training.files import read, write
 
 FORMAT = 2  # raise it when the meaning of a stored field changes
-KNOWN = {c.__name__: c for c in (
-    maml.MAML, anil.ANIL, rates.MetaSGD, reptile.Reptile, implicit.ImplicitMAML, metric.ProtoNet, metric.Pretrained,
-    metric.PixelFloor, head.RidgeHead, head.LogisticHead, matching.MatchingNet, matching.RelationNet,
-    process.NeuralProcess, sequence.SequenceLearner, bayes.BayesLinear, kernel.DeepKernelGP, laplace.LaplaceMAML,
-    policy.RL2, policy_gradient.PolicyMAML, bandit.BanditRule,
-    nets.mlp, nets.conv4, nets.WithContext)}
+KNOWN = {name: getattr(learners, name) for name in learners.__all__} | {
+    net.__name__: net for net in (nets.mlp, nets.conv4, nets.WithContext)}
 
 
 def save(learner: Learner, path: str | os.PathLike[str]) -> None:

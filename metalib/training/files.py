@@ -44,11 +44,8 @@ def write(content: dict[str, Any], path: str | os.PathLike[str], *, replace: boo
     prefix = f".{path.name[:100]}."
     temporary = path.with_name(f"{prefix}{uuid.uuid4().hex}.partial")  # nobody else's
     _remove_dead(path.parent, prefix)
-    try:
+    with _named(path):
         file = open(temporary, "xb")
-    except OSError as error:
-        raise type(error)(error.errno, f"cannot write in {path.parent} ({error.strerror}): choose a folder you may "
-                          "write to") from error
     try:
         with _named(path), file:
             torch.save(content, file)
@@ -81,8 +78,8 @@ def _named(path: Path) -> Iterator[None]:
             cause = cause.__context__
         if cause is None:
             raise
-        raise type(cause)(cause.errno, f"cannot write {path} ({cause.strerror or cause}): make room, or choose another "
-                          "place. A file that was there is as it was") from error
+        raise type(cause)(cause.errno, f"cannot write {path} ({cause.strerror or cause}): make room, or choose a "
+                          "folder you may write to. A file that was there is as it was") from error
 
 
 def _linked(temporary: Path, path: Path) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metalib.arguments import check_number, check_whole
 from metalib.episode import Episode, check_episodes, rows
 from metalib.functional import derived
 from metalib.judging.evaluate import meta_test
@@ -152,14 +152,10 @@ def _check(stream: Episode, config: TrainConfig | None, window: int | None = Non
     if config is not None and (config.checkpoint or config.log_dir or config.val_every):
         raise ValueError("TrainConfig(checkpoint=, log_dir=, val_every=) belong to one long training: leave them out; "
                          "cut a stream with first= and save(learner, path)")
-    if window is not None and not (_whole(window) and window >= 1):
-        raise ValueError(f"window={window!r}: expected at least 1 task to learn from, a whole number, or None for all; "
-                         "config=None never trains")
-    if isinstance(forgetting, bool) or not isinstance(forgetting, (int, float)) or not 0 <= forgetting <= 1:
-        raise ValueError(f"forgetting={forgetting!r}: expected a number from 0 (the last task alone) to 1 (all alike)")
-    if not _whole(first) or not 0 <= first <= stream.tasks:
-        raise ValueError(f"first={first!r}: expected 0 .. {stream.tasks}, the rounds of this stream that were played")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    if window is not None:
+        check_whole(1, window=window)
+    check_whole(0, first=first), check_number(forgetting, "forgetting")
+    if forgetting > 1:
+        raise ValueError(f"forgetting={forgetting}: expected a number from 0 (the last task alone) to 1 (all alike)")
+    if first > stream.tasks:
+        raise ValueError(f"first={first}: expected 0 .. {stream.tasks}, the rounds of this stream that were played")

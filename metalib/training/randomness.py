@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -23,12 +23,11 @@ def callers_randomness() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Start the global generators from a seed: PyTorch's (of the CPU, and of `device`), and NumPy's and Python's, which
     an augmentation may use.
 
-    Afterwards PyTorch's are as they were; around it stands `callers_randomness` for the others. Yields a function that
-    says, at the end of the block, whether anything was drawn on the CPU.
+    Afterwards PyTorch's are as they were; around it stands `callers_randomness` for the others.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
@@ -36,16 +35,6 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[Callable[[], boo
         if cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        _seed(seed)
-        start, first = torch.get_rng_state(), _next()
-        _seed(seed)
-        yield lambda: not torch.equal(torch.get_rng_state(), start) or _next() != first
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-
-
-def _next() -> tuple[int, int]:
-    return random.getrandbits(32), np.random.get_bit_generator().random_raw()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        yield

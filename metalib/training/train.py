@@ -72,7 +72,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
         log.flush()
         on_rank_zero(keep, config, state["run"], parts, first, optimizer, generator, history, best)
 
-    device, began, stop, threads = device_of(learner), time.perf_counter() - history.seconds, False, None
+    device, began, stop = device_of(learner), time.perf_counter() - history.seconds, False
     with (contextlib.closing(log), callers_randomness(), deferred_interrupt() as interrupted,
           progress(config.iterations, "meta-train", len(history.losses)) as bar):
         while True:
@@ -86,7 +86,7 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
             episodes = moved(share(_drawn(tasks, config, i, generator, device)), device)
             if "elapsed" in learner._buffers:
                 learner.elapsed.fill_(i / config.iterations)
-            loss, threads = _gradient(learner, episodes, config, i, threads)
+            loss = _gradient(learner, episodes, config, i)
             loss, stop = average(learner.parameters(), loss, interrupted())
             norm = _step(learner, optimizer, config, loss, i)
             history.losses.append(loss)
@@ -122,20 +122,12 @@ def _drawn(tasks: Tasks, config: TrainConfig, i: int, generator: torch.Generator
         return tasks.sample(config.meta_batch, generator=generator)
 
 
-def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int,
-              threads: int | None) -> tuple[float, int | None]:
-    """Fill `p.grad`; the mean meta-loss, and the number of task threads to go on with.
-
-    Threads take from one global generator in an order that nobody controls. A gradient that drew from it is therefore
-    taken again in one thread, and so is every later one.
-    """
+def _gradient(learner: Learner, episodes: Episode, config: TrainConfig, i: int) -> float:
+    """Fill `p.grad`; the mean meta-loss."""
     check_drawn(episodes, tasks_each(config.meta_batch), "tasks")
-    with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)) as drawn:
-        loss = float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, threads=threads,
-                                   precision=config.precision, compile=config.compile))
-        if threads is None and torch.get_num_threads() > 1 and drawn():
-            return _gradient(learner, episodes, config, i, 1)
-    return loss, threads
+    with own_randomness(derived(config.seed, f"iteration {i}, rank {rank()}"), device_of(learner)):
+        return float(meta_gradient(learner, episodes, config.map, chunk=config.chunk, precision=config.precision,
+                                   compile=config.compile))
 
 
 def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfig, loss: float, i: int) -> float:

@@ -2,48 +2,18 @@
 
 import copy
 import json
-import math
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from metalib.episode import Data
-from metalib.figures.widgets.widget import Widget, base64_of, picture, text
+from metalib.figures.widgets.widget import Widget, base64_of, text
 from metalib.learners.metric import ProtoNet
 from metalib.nets import conv4
 
 # A drawing as glyphs are drawn: centred in SIZE x SIZE pixels, its longer side SIDE pixels, FINE x FINE points a pixel.
 # The pen is PEN pixels wide whatever the reader drew with; what is smaller than SMALL of the pad stays a dot.
 SIZE, SIDE, PEN, FINE, SMALL = 28, 17.0, 2.0, 4, 0.05
-Strokes = Sequence[Sequence[tuple[float, float]]]
-
-
-def raster(strokes: Strokes) -> Tensor:
-    """Strokes as the network sees them, (28, 28) in [0, 1]: centred, scaled and drawn with one pen.
-
-    A point of a pixel is ink if it is within PEN / 2 of a stroke; a pixel is the share of its 16 points that are. The
-    page does the same in the same order of operations, hence with the same result.
-
-    Args:
-        strokes: each a list of points (x, y) in units of the pad, y downwards.
-    """
-    xs, ys = ([point[k] for stroke in strokes for point in stroke] for k in (0, 1))
-    longer = max(max(xs) - min(xs), max(ys) - min(ys), SMALL)
-    scale, middle = (SIDE - PEN) / longer, ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
-    n, reach = SIZE * FINE, PEN * FINE / 2
-    at = torch.arange(n, dtype=torch.float64) + 0.5
-    ink = torch.zeros(n, n, dtype=torch.bool)
-    for stroke in strokes:
-        points = [tuple(((p[k] - middle[k]) * scale + SIZE / 2) * FINE for k in (0, 1)) for p in stroke]
-        for (ax, ay), (bx, by) in zip(points, points[1:] or points):  # a lone point is a segment of length 0
-            dx, dy = bx - ax, by - ay
-            squared = dx * dx + dy * dy
-            t = ((at[None] - ax) * dx + (at[:, None] - ay) * dy) / (squared or 1.0)
-            t = t.clamp(0, 1)  # where on the segment the nearest point lies
-            ink |= (at[None] - ax - t * dx) ** 2 + (at[:, None] - ay - t * dy) ** 2 <= reach * reach
-    return ink.double().reshape(SIZE, FINE, SIZE, FINE).mean((1, 3)).float()
 
 
 def rounded(learner: ProtoNet) -> ProtoNet:
@@ -83,7 +53,8 @@ class Alphabet(Widget):
     """Draw an alphabet of your own, five or ten signs, in the page, and have a ProtoNet recognise them.
 
     The network is sent along, its weights rounded to a byte each (`rounded`); it runs in plain JavaScript. Confidence
-    is softmax(-|f(x) - c_n|^2), as `ProtoNet.predict` gives its logits.
+    is softmax(-|f(x) - c_n|^2), as `ProtoNet.predict` gives its logits. The picture for where scripts do not run is of
+    the book's own network.
 
     Args:
         learner: a ProtoNet whose encoder is a `conv4` for one-channel 28 x 28 images that normalises each image alone.
@@ -104,32 +75,8 @@ class Alphabet(Widget):
         data = {"blocks": packed(encoder), "groups": encoder.blocks[0].groups, "channels": encoder.channels,
                 "size": SIZE, "side": SIDE, "pen": PEN, "fine": FINE, "small": SMALL, "samples": samples(),
                 "scores": list(scores), "title": title, "intro": intro}
-        super().__init__("alphabet.js", data, png=self._paper(),
+        super().__init__("alphabet.js", data,
                          alt="Draw five signs of your own, draw one again, and a network in the page says which")
-
-    def confidence(self, support: Sequence[Tensor], query: Tensor) -> Tensor:
-        """What the page shows for one drawing of each sign (N images) and a new one: N probabilities."""
-        x, y = torch.stack(list(support))[:, None], torch.arange(len(support))  # (N, 1, H, W)
-        with torch.no_grad():
-            phi = self.learner.adapt(Data(x, y, len(support)))
-            return self.learner.predict(phi, query[None, None])[0].softmax(0)
-
-    def _paper(self) -> bytes:
-        """The picture where scripts do not run: five sample signs, one of them again, and what the network says."""
-        signs = samples()
-        support = [raster(strokes) for strokes in signs[:5]]
-        again = raster([[(x + 9 * math.sin(y / 20), y + 0.15 * x) for x, y in stroke] for stroke in signs[2]])
-        figure, axes = plt.subplots(2, 5, figsize=(3.4, 2.3), layout="constrained", facecolor="white")
-        for axis in axes.flat:
-            axis.axis("off")
-        axes[0, 2].imshow(again, cmap="gray_r", vmin=0, vmax=1)
-        axes[0, 2].set_title("drawn again", fontsize=10)
-        for n, (axis, image, p) in enumerate(zip(axes[1], support, self.confidence(support, again).tolist())):
-            axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
-            axis.set_title(f"sign {n + 1}", fontsize=10)
-            said = "< 1 %" if p < 0.005 else "> 99 %" if p > 0.995 else f"{100 * p:.0f} %"
-            axis.text(0.5, -0.05, said, transform=axis.transAxes, ha="center", va="top", fontsize=10)
-        return picture(figure, 150)
 
 
 def samples() -> list[list[list[list[int]]]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, base64_of, picture
+from metalib.figures.widgets.widget import Widget, packed, picture
 from metalib.functional import class_means
 from metalib.learners.metric import ProtoNet
 
@@ -104,12 +104,11 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
 
 def _widget(support: Data, query: Data, tau: float, star: Any, sides: Any, pictures: dict[str, Tensor], *,
             question: str, invite: str, alt: str) -> Widget:
-    """The coordinates are packed: like a picture's, their bits differ from machine to machine."""
+    """The figure of a support and a query in the plane, with a picture of each of `pictures`' supports."""
     numbers = torch.tensor([tau, *sides[0], *sides[1], *star, *support.x.flatten(), *query.x.flatten()],
                            dtype=torch.float64)
-    data = {"packed": f"data:application/octet-stream;base64,{base64_of(numbers, '<f8')}",
-            "labels": support.y.tolist(), "classes": 3, "names": NAMES, "queries": query.y.tolist(),
-            "question": question, "invite": invite}
+    data = {"packed": packed(numbers, "<f8"), "labels": support.y.tolist(), "classes": 3, "names": NAMES,
+            "queries": query.y.tolist(), "question": question, "invite": invite}
     return Widget("cells.js", data, alt=alt, png=_png(support.y, query, sides, pictures), parts=("elements.js",),
                   colours=32)
 

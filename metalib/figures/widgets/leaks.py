@@ -1,21 +1,14 @@
 """Chapter 2's figure: one learner, one small world, and the leaks of an exam as switches."""
 
-from collections.abc import Collection
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.data import ClassImages
-from metalib.episode import Data, Episode
-from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, base64_of, picture
+from metalib.figures.widgets.widget import Widget, base64_of
 from metalib.functional import seeded
-from metalib.judging.evaluate import Score, meta_test
-from metalib.learner import Learner
-from metalib.tasks import FewShot
 
 WAY, SHOT, QUERY = 5, 1, 5
 CHARACTERS, DRAWINGS, SIZE, GREYS = 20, 10, 14, 4  # of the world; as many drawings are for practice
@@ -46,92 +39,6 @@ def bank(images: ClassImages, seed: int = 1) -> tuple[ClassImages, Tensor]:
     return exam.with_rotations(), torch.cat([torch.rot90(mean, r, (-2, -1)) for r in range(4)]).flatten(1)
 
 
-class Exams(FewShot):
-    """5-way 1-shot episodes with five queries a class, drawn as `FewShot` draws them but for the leaks that are on."""
-
-    def __init__(self, images: ClassImages, leaks: Collection[str] = ()) -> None:
-        if unknown := set(leaks) - set(LEAKS):
-            raise ValueError(f"leaks={sorted(unknown)}: expected some of {list(LEAKS)}")
-        super().__init__(images, WAY, SHOT, QUERY, dtype=torch.float64)
-        self.leaks = frozenset(leaks)
-
-    def sample_indices(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As chapter 2's SharesImages, FixedLabels, RotationsMeet; with the last two a rotation has its own label."""
-        classes, examples = super().sample_indices(n, generator=generator)
-        if "labels" in self.leaks:  # class c has label c mod N
-            group = torch.randint(len(self.images) // WAY, (n, WAY), generator=generator)
-            classes = WAY * group + torch.arange(WAY)
-        if "rotations" in self.leaks:
-            first = classes[:, :1] % CHARACTERS if "labels" in self.leaks else classes[:, :1]
-            classes[:, :4] = (first + CHARACTERS * torch.arange(4)) % len(self.images)
-        if "shared" in self.leaks:
-            again = torch.randint(DRAWINGS, examples.shape, generator=generator)
-            examples = torch.cat([examples[..., :SHOT], again[..., SHOT:]], -1)
-        return classes, examples
-
-    def sample(self, n: int, *, generator: torch.Generator) -> Episode:
-        support, (x, y, way) = super().sample(n, generator=generator)
-        if "order" in self.leaks:
-            order = y.argsort(dim=1, stable=True)
-            x, y = torch.stack([x_t[o] for x_t, o in zip(x, order)]), y.gather(1, order)
-        return Episode(support, Data(x, y, way))
-
-
-class Opportunist(Learner):
-    """Compares pixels, and takes whatever else it is given: a query's place in the list, and what it remembers.
-
-        logits_n(x_j) = cos(x_j - m, s_n - m) + PLACE [j is in the n-th fifth of the queries] + RECALL p(n | c(x_j))
-
-    s_n is the support drawing of label n, c(x) the class whose mean practice drawing is most like x, and p(n | c) how
-    often c had label n in practice. Nothing is trained.
-
-    Args:
-        practice, share: the mean practice drawings (C, D), and p (C, N).
-        batch: m is the mean of all queries; otherwise that of the practice drawings.
-        balance: rescales its probabilities until each label is as frequent (Sinkhorn's iteration).
-    """
-
-    def __init__(self, practice: Tensor, share: Tensor, *, batch: bool = False, balance: bool = False) -> None:
-        super().__init__()
-        self.practice, self.share, self.batch, self.balance = practice, share, batch, balance
-
-    def adapt(self, support: Data) -> Tensor:
-        return support.x.flatten(1)  # one a label, in their order
-
-    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
-        x, usual = x.flatten(1), self.practice.mean(0)
-        mean = x.mean(0) if self.batch else usual
-        place = torch.arange(len(x)) * len(phi) // len(x)
-        like = _cosine(x - usual, self.practice - usual).argmax(1)
-        logits = _cosine(x - mean, phi - mean) + RECALL * self.share[like]
-        logits = logits + PLACE * (place[:, None] == torch.arange(len(phi))).to(x.dtype)
-        for _ in range(20 * self.balance):
-            logits = logits - (SURE * logits).logsumexp(0, keepdim=True) / SURE
-            logits = logits - (SURE * logits).logsumexp(1, keepdim=True) / SURE
-        return logits
-
-
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
-
-
-def practised(tasks: Exams, seed: int) -> Tensor:
-    """p(n | c), (80, 5): the labels of each class in 400 practice episodes, of seed + 2^31; 1/5 if it never came."""
-    generator, count = seeded(2**31 + seed), torch.zeros(len(tasks.images), WAY, dtype=torch.float64)
-    for _ in range(PRACTICE):
-        count[tasks.sample_indices(1, generator=generator)[0][0], torch.arange(WAY)] += 1
-    total = count.sum(1, keepdim=True)
-    return torch.where(total > 0, count / total.clamp(min=1), 1 / WAY)
-
-
-def examined(world: tuple[ClassImages, Tensor], leaks: Collection[str] = (), seed: int = 0,
-             episodes: int = EXAMS) -> Score:
-    """What the page shows when these leaks are on."""
-    tasks = Exams(world[0], leaks)
-    learner = Opportunist(world[1], practised(tasks, seed), batch="batch" in leaks, balance="balance" in leaks)
-    return meta_test(learner, tasks, episodes, seed)
-
-
 class Leaks(Widget):
     """Switch each leak on and off in the page, and see what the same learner scores with it and without.
 
@@ -151,18 +58,5 @@ class Leaks(Widget):
                 "exam": base64_of(pixels, "u1"), "practice": base64_of(sums, "u1"), "characters": CHARACTERS,
                 "drawings": DRAWINGS, "size": SIZE, "greys": GREYS, "way": WAY, "query": QUERY, "exams": EXAMS,
                 "practiceExams": PRACTICE, "place": PLACE, "recall": RECALL, "sure": SURE}
-        super().__init__("leaks.js", data, png=self._paper(), parts=("leaks_world.js",), colours=16,
+        super().__init__("leaks.js", data, parts=("leaks_world.js",), colours=16,
                          alt="Six leaks of an exam as switches, and the accuracy of one learner with and without them")
-
-    def _paper(self) -> bytes:
-        """The picture where scripts do not run: each leak alone."""
-        figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained", facecolor="white")
-        names = ["no leak", *(f"{n} {name}".replace("batch ", "batch\n") for n, name, _ in LEAKS.values())]
-        scores = [examined(self.world), *(examined(self.world, [key]) for key in LEAKS)]
-        axis.axvline(100 * scores[0].mean, color="0.5", linewidth=1, linestyle=":")
-        for i, s in enumerate(scores):
-            axis.errorbar(100 * s.mean, -i, xerr=100 * s.ci95, fmt="o" if i else "D", capsize=3,
-                          color=COLOURS[3] if i else "0.3", mfc=None if i else "white")
-        axis.set_yticks([-i for i in range(len(names))], names, fontsize=10)
-        axis.set_xlabel("accuracy (%) and\n95 % interval", fontsize=10)
-        return picture(figure, 150)

@@ -5,14 +5,11 @@ import json
 import math
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from metalib.episode import Data
-from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, base64_of, picture, text
+from metalib.figures.widgets.widget import Widget, base64_of, text
 from metalib.learners.maml import MAML
 from metalib.nets import mlp
 
@@ -86,21 +83,4 @@ def figure(steps: int = 0) -> Widget:
     alt = ("Five points of a sine wave and three networks adapted to them by gradient descent: one with random "
            "weights, one pretrained on all tasks jointly and one meta-trained. The points, the number of steps and "
            "the step size can be changed, and the random start can be meta-trained here.")
-    return Widget("sine.js", data, alt=alt, png=_png(steps), parts=PARTS)
-
-
-def _png(steps: int) -> bytes:
-    """The figure as it first appears, for print."""
-    xy = torch.tensor(POINTS, dtype=torch.float64)
-    support, grid = Data(xy[:, :1], xy[:, 1:]), torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), facecolor="white", layout="constrained")
-    looks = {"scratch": ("0.4", ":"), "joint": (COLOURS[3], "--"), "maml": (COLOURS[0], "-")}
-    for name, learner in learners().items():
-        colour, line = looks[name]
-        with torch.no_grad():
-            curve = learner.predict(learner.adapt(support, steps), grid)
-        axis.plot(grid, curve, color=colour, linestyle=line, label=f"{LABELS[name]}, {steps} steps")
-    axis.plot(*xy.T, "ko", label="support points")
-    axis.set(xlabel="input x (radians)", ylabel="y", ylim=(-6, 6))
-    axis.legend(fontsize=8)
-    return picture(figure, 110)
+    return Widget("sine.js", data, alt=alt, parts=PARTS)

@@ -1,13 +1,11 @@
 """Chapter 4's figure: the meta-loss of a two-parameter MAML, with three arrows that claim to be its gradient."""
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metalib.episode import Episode, task_axis
-from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, picture
+from metalib.figures.widgets.widget import Widget
 from metalib.learners.maml import MAML
 from metalib.tasks import Sinusoids
 
@@ -73,17 +71,6 @@ def differences(theta: Tensor, steps: int, *, h: float = 1e-5) -> Tensor:
     return torch.stack([(meta_loss(theta + e, steps) - meta_loss(theta - e, steps)) / (2 * h) for e in sides], 1)
 
 
-def paths(a: float, b: float) -> Tensor:
-    """Where each task's inner loop goes from theta = (a, b): (T, MOST_STEPS + 1, 2)."""
-    learner = MAML(SineWave(a, b), ALPHA)
-
-    def path(episode: Episode) -> Tensor:
-        return torch.stack([torch.stack([phi["a"], phi["b"]]) for phi in learner.path(episode.support, MOST_STEPS)])
-
-    with torch.no_grad():
-        return vmap(path, (task_axis(waves()),))(waves())
-
-
 def race(start: tuple[float, float], steps: int, order: int, n: int = RACE) -> tuple[Tensor, Tensor]:
     """n meta-iterations theta <- theta - META_RATE * gradient from `start`: every theta (n+1, 2), its loss (n+1,)."""
     way = [torch.tensor([start], dtype=torch.float64)]
@@ -97,7 +84,7 @@ def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     """The interactive figure, as it looks before it is touched: `steps` inner steps from theta = `start`.
 
     The page gets the tasks' inputs and computes the rest itself, in float64, as `meta_loss`, `gradients`,
-    `differences`, `paths` and `race` do (tests/test_widget_surface.py compares them).
+    `differences` and `race` do (tests/test_widget_surface.py compares them).
 
     Raises:
         ValueError: too many steps, or a start outside the square.
@@ -109,40 +96,7 @@ def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     support, query = (data.x[:, :, 0].tolist() for data in waves())  # targets may differ in the last bit: not stored
     data = {"alpha": ALPHA, "rate": META_RATE, "race": RACE, "most": MOST_STEPS, "steps": steps, "start": start,
             "waves": WAVES, "side": SIDE, "levels": LEVELS, "support": support, "query": query}
-    return Widget("surface.js", data, png=_png(steps, start), parts=("slide.js",),
+    return Widget("surface.js", data, parts=("slide.js",),
                   alt="The meta-loss over two parameters, with the exact, the first-order and the finite-difference "
                       f"gradient at one point, after {steps} inner steps; one can move the point, change the steps, "
                       "and let the exact and the first-order gradient race downhill.")
-
-
-def _png(steps: int, start: tuple[float, float]) -> bytes:
-    """The figure as it first appears, and both races; as wide as a phone, so that its text stays legible."""
-    a, b = (torch.linspace(*ends, 65, dtype=torch.float64) for ends in SIDE)
-    loss = meta_loss(torch.stack(torch.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2), steps).reshape(65, 65)
-    figure, axis = plt.subplots(figsize=(3.6, 4.9), facecolor="white", layout="constrained")
-    shades = plt.get_cmap("Greys")(torch.linspace(0.5, 0.0, len(LEVELS) + 1).numpy())
-    axis.contourf(b, a, loss, levels=(0, *LEVELS, 1e9), colors=shades)
-    axis.clabel(axis.contour(b, a, loss, levels=LEVELS, colors="0.4", linewidths=0.6), fontsize=9)
-    start_a, start_b = start
-    here = torch.tensor([start], dtype=torch.float64)
-    arrows = {"exact": (-gradients(here, steps, 2)[0], COLOURS[0], 6.0, "-"),
-              "first-order": (-gradients(here, steps, 1)[0], COLOURS[3], 3.0, "-"),
-              "finite differences": (-differences(here, steps)[0], "black", 1.2, "--")}
-    longest = max(float(g.norm()) for g, *_ in arrows.values())
-    for name, (g, colour, width, line) in arrows.items():
-        tip = (start_b + float(g[1]) / longest, start_a + float(g[0]) / longest)
-        axis.plot((start_b, tip[0]), (start_a, tip[1]), color=colour, linewidth=width, linestyle=line, label=name,
-                  solid_capstyle="butt")
-    for order, name, colour, mark in ((2, "exact", COLOURS[0], "o"), (1, "first-order", COLOURS[3], "s")):
-        thetas, losses = race(start, steps, order)
-        axis.plot(thetas[:, 1], thetas[:, 0], mark + "-", color=colour, markersize=2.5, linewidth=0.8, markevery=5,
-                  label=f"{name}, {RACE} steps: loss {losses[-1]:.2f}")
-    for t, (wave, way) in enumerate(zip(WAVES, paths(*start), strict=True), start=1):
-        axis.plot(way[:steps + 1, 1], way[:steps + 1, 0], ".-", color="0.2", linewidth=0.8)
-        axis.plot(wave[1], wave[0], "kx")
-        axis.annotate(f"task {t}", (wave[1], wave[0]), (5, 4), textcoords="offset points", fontsize=9)
-    axis.plot(start_b, start_a, "ko", markersize=7)
-    axis.set(xlabel="phase b (radians)", ylabel="amplitude a", xlim=SIDE[1], ylim=SIDE[0], aspect="equal")
-    axis.set_title(f"downhill in the meta-loss, J = {steps}", fontsize=10)
-    figure.legend(fontsize=9, loc="outside lower center", frameon=False)
-    return picture(figure, 150)

@@ -1,18 +1,13 @@
 """Chapter 12's figure: hide the treasure, and follow an agent that looks for it once and then knows where it is."""
 
-from __future__ import annotations
-
-import base64
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, packed, picture
 
 Place = tuple[int, int]
 
@@ -34,9 +29,7 @@ def figure(places: Sequence[Place], walks: Tensor, length: int = 10) -> Widget:
     if tuple(walks.shape) != (n - 1, 2 * length) or int(walks.min()) < 0 or int(walks.max()) >= n:
         raise ValueError(f"walks have shape {tuple(walks.shape)} and states {int(walks.min())} to {int(walks.max())}: "
                          f"expected ({n - 1}, {2 * length}), a walk for each treasure, and states 0 to {n - 1}")
-    packed = base64.b64encode(bytes(walks.flatten().tolist())).decode("ascii")  # training differs from CPU to CPU
-    data: dict[str, Any] = {"packed": f"data:application/octet-stream;base64,{packed}", "length": length,
-                            "places": [list(place) for place in places]}
+    data = {"packed": packed(walks, "u1"), "length": length, "places": [list(place) for place in places]}
     alt = ("A board of nine places. One hides a treasure, and an agent that cannot see it starts from the middle, "
            "twice. In its first episode it walks around until it stands on the treasure; in its second it looks for it "
            "where it was.")
@@ -56,10 +49,7 @@ def _png(places: Sequence[Place], walks: Tensor, length: int) -> bytes:
         path = [0, *walk[length * episode:length * (episode + 1)]]
         _board(axis, places, path, goal)
         axis.set_title(f"episode {episode + 1}: reward {rewards(walk, goal, length)[episode]} of {length}", fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return picture(figure, 110)
 
 
 def _board(axis: Axes, places: Sequence[Place], path: list[int], goal: int) -> None:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+HERE = files("metalib.figures.widgets")
+
 
 def picture(figure: Figure, dpi: int) -> bytes:
     """The figure as a PNG; it is closed then."""
@@ -22,12 +24,17 @@ def picture(figure: Figure, dpi: int) -> bytes:
 
 def text(file: str) -> str:
     """A file that lies beside this one: a script, or data."""
-    return (files("metalib.figures.widgets") / file).read_text(encoding="utf-8")
+    return (HERE / file).read_text(encoding="utf-8")
 
 
 def base64_of(numbers: Tensor, dtype: str) -> str:
     """Numbers as base64, which the page unpacks: "<f4" is little-endian float32, "u1" uint8, as NumPy names them."""
     return base64.b64encode(numbers.detach().cpu().numpy().astype(dtype).tobytes()).decode("ascii")
+
+
+def packed(numbers: Tensor, dtype: str) -> str:
+    """Numbers that a network made, for the page: like a picture's, their bits differ from machine to machine."""
+    return f"data:application/octet-stream;base64,{base64_of(numbers, dtype)}"
 
 
 def light(png: bytes, colours: int) -> bytes:
@@ -51,15 +58,16 @@ class Widget:
         script: file name, for example "sine.js".
         data: what the script needs; numbers, strings, lists, dicts.
         alt: what the figure shows, in a sentence.
-        png: the stand-in picture.
+        png: the stand-in picture; None takes the one that lies beside the script (tools/pictures.py drew it), of the
+            figure as it begins without arguments.
         parts: other files beside this one, which `script` calls.
         colours: how many the picture inside the element has.
     """
 
-    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes, parts: tuple[str, ...] = (),
-                 colours: int = 128) -> None:
-        self.script, self.data, self.alt, self.png, self.parts = script, data, alt, png, parts
-        self.colours = colours
+    def __init__(self, script: str, data: dict[str, Any], *, alt: str, png: bytes | None = None,
+                 parts: tuple[str, ...] = (), colours: int = 128) -> None:
+        self.script, self.data, self.alt, self.parts, self.colours = script, data, alt, parts, colours
+        self.png = png or (HERE / script.replace(".js", ".png")).read_bytes()
 
     def html(self) -> str:
         """The element with its picture, its data and its code."""
