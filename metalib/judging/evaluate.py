@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from metalib.episode import Data, Episode, check_episodes, count, each, moved, one_task, task_axis, tensors
 from metalib.fast.fallback import at_once_or_loop
@@ -197,4 +197,8 @@ def _cat(episodes: list[Any]) -> Any:
                 raise ValueError(f"tasks of one test differ: {part}.x has shape {shape[:-1]} and way={shape[-1]} in "
                                  f"one, {expected[:-1]} and way={expected[-1]} in another. Test each kind on its own: "
                                  "make one Tasks for each shot, query and way")
+    forms = [[tuple(v.shape) if isinstance(v, Tensor) else v for v in tree_leaves(e)] for e in episodes]
+    if other := [form for form in forms if form != forms[0]]:  # else all would get the plain values of the first
+        raise ValueError(f"tasks of one test differ: a {type(episodes[0]).__name__} holds {forms[0]} (shapes, numbers) "
+                         f"and another {other[0]}. Test each kind on its own: make one Tasks for each")
     return each(lambda *rows: torch.cat(rows), *episodes)
