@@ -300,7 +300,7 @@ def test_an_agent_that_says_nothing_has_no_return(kind, learner, map):
 def test_environments_of_one_test_are_of_one_size_and_one_horizon(other):
     turns = Wrong(lambda b: next(order).sample(1, generator=seeded(int(b.key[0]) % 1000)))
     order = iter([Bandits(3, 7)] * 5 + [other] * 5)
-    with pytest.raises(ValueError, match=r"a Bandit holds \[\(1, 3\), \(1,\), 7\] .* make one Tasks for each"):
+    with pytest.raises(ValueError, match=r"differ.*, 7\].*ake one Tasks"):
         meta_test(BanditRule("random"), turns, 10)
 
 
