@@ -122,7 +122,8 @@ def check_episodes(episodes: Any) -> None:
     With `way` = N, labels are the integers 0..N-1, and each of them stands in the support of every task, unless the
     support is empty (plain classification, `Classify`). Without `way`, targets are floats. There is a query.
 
-    Of tasks that are no support and query (an environment, say) nothing is known but that each tensor has a row a task.
+    Of tasks that are no support and query (an environment, say) nothing is known but that each tensor has a row a task;
+    what has a method `check()` is asked.
 
     Raises:
         ValueError: what was found in which task, and the fix.
@@ -132,6 +133,8 @@ def check_episodes(episodes: Any) -> None:
         if any(not shape or shape[0] != shapes[0][0] for shape in shapes):
             raise ValueError(f"{type(episodes).__name__} holds tensors of shapes {shapes[:6]}: expected a leading task "
                              "axis T, the same in all; a single task gets it by each(lambda t: t[None], task)")
+        if callable(check := getattr(episodes, "check", None)):
+            check()
         return
     support, query = episodes
     if support.way != query.way:

@@ -4,6 +4,7 @@ Their names are lower case because they are used like functions: `MAML(conv4(out
 the arguments of their constructor (`Recorded`), which is how `metalib.save` stores a network.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,9 @@ class mlp(Recorded, nn.Module):  # noqa: N801
         hidden: widths of the hidden layers, for example (40, 40).
         out_dim: width of the output (M, out_dim).
         activation: "relu" or "tanh" (smooth: choose it where finite differences are to be trusted).
+
+    Raises:
+        ValueError: an input of another width or dtype.
     """
 
     def __init__(self, in_dim: int, hidden: Sequence[int], out_dim: int, *, activation: str = "relu") -> None:
@@ -35,6 +39,9 @@ class mlp(Recorded, nn.Module):  # noqa: N801
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer reads, (M, hidden[-1])."""
+        if x.ndim < 2 or math.prod(x.shape[1:]) != self.in_dim:
+            raise ValueError(f"mlp was built for inputs (M, {self.in_dim}), got {tuple(x.shape)}: set in_dim=, write "
+                             "single numbers as x[:, None], and give one task, without the task axis")
         same_dtype(x, self.layers[0].weight)
         act = torch.tanh if self.activation == "tanh" else F.relu
         h = x.flatten(1)  # (M, in_dim)

@@ -70,6 +70,14 @@ def test_a_nan_is_neither_inside_nor_outside(where):
     assert math.isnan(coverage(0.8).f(Normal(parts["mean"], parts["std"]), parts["y"]))
 
 
+@pytest.mark.parametrize("where, number", [("mean", math.inf), ("std", math.inf), ("std", 0.0), ("std", -2.0),
+                                           ("y", -math.inf)])
+def test_an_overflow_or_a_width_that_is_none_is_neither_inside_nor_outside(where, number):
+    parts = {"mean": torch.zeros(3, 4), "std": torch.ones(3, 4), "y": torch.zeros(3, 4)}
+    parts[where][1, 2] = number
+    assert math.isnan(coverage(0.5).f(Normal(parts["mean"], parts["std"]), parts["y"]))
+
+
 def test_a_mixture_has_the_mean_and_variance_of_its_samples():
     parts = Normal(torch.tensor([[[0.0]], [[4.0]]]), torch.tensor([[[1.0]], [[3.0]]]))
     m = mixed(parts)

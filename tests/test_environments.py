@@ -14,6 +14,7 @@ from metalib import (
     Learner,
     MDPs,
     Navigations,
+    PolicyMAML,
     Sinusoids,
     TrainConfig,
     audit,
@@ -22,9 +23,13 @@ from metalib import (
     meta_gradient,
     meta_test,
     meta_train,
+    mlp,
     seeded,
+    shared_episodes,
+    training_episodes,
 )
-from metalib.episode import each, one_task, rows, task_axis
+from metalib.episode import check_episodes, each, one_task, rows, task_axis
+from metalib.functional import derived
 from metalib.tasks.environments import MDP, Bandit, chosen, noise
 
 KINDS = {"bandit": Bandits(3, 7, dtype=torch.float64), "mdp": MDPs(4, 3, 3, 2, dtype=torch.float64),
@@ -242,3 +247,71 @@ def test_sizes_that_make_no_environment_are_refused(make):
 def test_an_environment_has_no_step_that_its_distribution_did_not_say():
     task = one_task(KINDS["mdp"].sample(1, generator=seeded(0)), 0)
     assert isinstance(task, MDP) and task.horizon == 6 and task.length == 3 and noise(task, 0).shape == (6, 4)
+
+
+# --- numbers that would come out wrong without an error --------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, change, message", [
+    ("bandit", lambda b: b._replace(p=b.p - 0.5), "a Bandit with horizon=7 .* p from -0.*floats from 0 to 1"),
+    ("bandit", lambda b: b._replace(p=b.p / 0), "expected at least 1 pull"),
+    ("bandit", lambda b: b._replace(horizon=-1), "horizon=-1"),
+    ("bandit", lambda b: b._replace(p=(b.p > 0.5).int()), "int32 p from 0 to 1: .* floats"),
+    ("mdp", lambda m: m._replace(P=m.P * 1.25), r"sum to 1.25 .. 1.25: .* \(divide by"),
+    ("mdp", lambda m: m._replace(P=m.P * torch.tensor([-1.0, 1, 1, 1])), "least entry is -"),
+    ("mdp", lambda m: m._replace(r=m.r[..., :2]), r"r \(4, 4, 2\) and P \(4, 4, 3, 4\).*P \(4, 4, 2, 4\)"),
+    ("mdp", lambda m: m._replace(length=0), "length=0"),
+    ("navigation", lambda n: n._replace(goal=n.goal[:, :1]), r"a goal of shape \(4, 1\): .* two numbers"),
+    ("navigation", lambda n: n._replace(horizon=0), "horizon=0")])
+def test_what_is_no_environment_is_refused_before_anybody_acts_in_it(kind, change, message):
+    for tasks in (drawn(kind), KINDS[kind].sample(1, generator=seeded(3)), one_task(drawn(kind), 0)):
+        tasks.check()
+    with pytest.raises(ValueError, match=message):
+        check_episodes(change(drawn(kind)))
+    with pytest.raises(ValueError, match="expected at least 1"):
+        meta_test(BanditRule(), Wrong(lambda b: change(KINDS[kind].sample(len(b.key), generator=seeded(0)))), 2)
+
+
+class Blind(nn.Module):
+    """A policy for bandits: it sees nothing, and its weights are logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(1, 3))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), 3)
+
+
+@pytest.mark.parametrize("kind, learner", [
+    ("bandit", lambda: RL2(3, core="recurrent", dim=4)), ("bandit", lambda: RL2(3, core="arms", dim=4)),
+    ("mdp", lambda: RL2(3, 4, dim=4)), ("mdp", lambda: PolicyMAML(mlp(4, (3,), 3), episodes=2)),
+    ("bandit", lambda: PolicyMAML(Blind(), episodes=2))])
+@pytest.mark.parametrize("map", ["vmap", "loop"])
+def test_an_agent_that_says_nothing_has_no_return(kind, learner, map):
+    learner = learner().double()
+    assert math.isfinite(meta_test(learner, KINDS[kind], 3, map=map).mean)
+    with torch.no_grad():
+        next(learner.parameters())[0, 0] = math.nan
+    score = meta_test(learner, KINDS[kind], 3, map=map)
+    assert bool(score.values.isnan().all()) and "3 of 3 values are not finite" in str(score)
+
+
+@pytest.mark.parametrize("other", [Bandits(3, 6), Bandits(4, 7), Bandits(3, 8)])
+def test_environments_of_one_test_are_of_one_size_and_one_horizon(other):
+    turns = Wrong(lambda b: next(order).sample(1, generator=seeded(int(b.key[0]) % 1000)))
+    order = iter([Bandits(3, 7)] * 5 + [other] * 5)
+    with pytest.raises(ValueError, match=r"differ.*, 7\].*ake one Tasks"):
+        meta_test(BanditRule("random"), turns, 10)
+
+
+@pytest.mark.parametrize("short, long", [(Bandits(4, 6), Bandits(4, 9)), (MDPs(3, 2, 4, 2), MDPs(3, 2, 2, 4)),
+                                         (Navigations(3), Navigations(5))])
+def test_a_longer_lifetime_in_the_same_task_is_still_seen_among_those_of_training(short, long):
+    training = training_episodes(short, TrainConfig(iterations=9, meta_batch=1))
+    assert shared_episodes(long, training, episodes=9, seed=derived(0, "train")) == 9
+
+
+def test_an_agent_acts_in_one_task():
+    for kind in KINDS:
+        with pytest.raises(ValueError, match=r"a task axis of 4: .*one_task\(tasks, 0\)"):
+            noise(drawn(kind), 0)

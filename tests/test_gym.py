@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import ROOT
-from metalib import BanditRule, seeded
+from metalib import BanditRule, MDPs, seeded
 from metalib.episode import one_task
 from metalib.tasks.environments import noise
 
@@ -81,3 +81,45 @@ def test_mistakes_are_named():
 def test_the_core_never_imports_gymnasium():
     code = "import sys, metalib, metalib.tasks, metalib.learners.policy; sys.exit('gymnasium' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("name, actions", [
+    ("Bandit", (5, -2, 0.5, None, [0, 1], "one")), ("MDP", (3, -1, 2.5, [1, 1, 1])),
+    ("Navigation", (0.1, [0.1], [0.0, 0.1, 0.0], [float("inf"), 0.0], [0.0, float("nan")]))])
+def test_an_action_outside_the_space_is_refused_and_the_time_stands(name, actions):
+    env = gymnasium.make(f"metalib/{name}-v0").unwrapped
+    env.reset(seed=1)
+    for action in actions:
+        with pytest.raises(ValueError, match="expected a (whole number from 0 to|velocity, 2 finite)"):
+            env.step(action)
+    assert env.t == 0
+    env.step([5.0, -5.0] if name == "Navigation" else torch.tensor([1]))
+    assert env.t == 1
+
+
+@pytest.mark.parametrize("horizon", [3, 7, 20, 41, 100, 500])
+def test_a_straight_walk_never_leaves_the_observation_space(horizon):
+    env = gymnasium.make("metalib/Navigation-v0", horizon=horizon).unwrapped
+    env.reset(seed=0)
+    assert all(env.observation_space.contains(env.step([0.1, -0.1])[0]) for _ in range(horizon))
+
+
+def test_a_task_of_other_sizes_or_that_is_none_is_refused():
+    env = gymnasium.make("metalib/MDP-v0").unwrapped
+    task = one_task(MDPs(4, 3).sample(1, generator=seeded(0)), 0)
+    with pytest.raises(ValueError, match=r"P of shape \(4, 3, 4\), this environment \(5, 3, 5\)"):
+        env.reset(options={"task": task})
+    with pytest.raises(ValueError, match="sum to 2 .. 2"):
+        env.reset(options={"task": task._replace(P=2 * task.P)})
+
+
+@names
+def test_environments_side_by_side_share_no_random_numbers(name):
+    envs = gymnasium.make_vec(f"metalib/{name}-v0", num_envs=2, vectorization_mode="sync")
+    envs.reset(seed=8)
+    first, second = (env.unwrapped.task for env in envs.envs)
+    assert not torch.equal(first[0], second[0])
+    for seed, task in ((8, first), (9, second)):
+        alone = gymnasium.make(f"metalib/{name}-v0").unwrapped
+        alone.reset(seed=seed)
+        assert torch.equal(alone.task[0], task[0]) and torch.equal(alone.u, noise(task, 0))

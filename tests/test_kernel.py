@@ -13,10 +13,12 @@ from metalib import (
     Data,
     DeepKernelGP,
     Episode,
+    FixedEpisodes,
     Sinusoids,
     certify_gradient,
     load,
     meta_gradient,
+    meta_test,
     mlp,
     save,
     seeded,
@@ -169,6 +171,21 @@ def test_a_task_with_broken_inputs_leaves_the_others_of_its_meta_batch_alone():
     episodes.support.x[1] = math.inf
     losses = vmap(learner, in_dims=(Episode(Data(0, 0, None), Data(0, 0, None)),))(episodes)
     torch.testing.assert_close(losses[[0, 2]], torch.stack([alone[0], alone[2]]))
+
+
+def test_with_an_encoder_on_batch_statistics_a_query_depends_on_those_beside_it_unless_it_is_asked_alone():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 6), nn.BatchNorm1d(6), nn.Tanh())
+    tasks = Sinusoids(5, 6, noise=0.1)
+    for make in (lambda: DeepKernelGP(net), lambda: BayesLinear(net, 6)):
+        learner = make().double()
+        few, many = ([meta_test(learner, FixedEpisodes(tasks.sample(2, generator=seeded(0))._replace(query=query)), 2,
+                                transductive=together, metric=lambda p, y: p.mean[0, 0]).values
+                      for together in (True, False)]
+                     for whole in [tasks.sample(2, generator=seeded(0)).query]
+                     for query in (whole._replace(x=whole.x[:, :2], y=whole.y[:, :2]), whole))
+        assert not torch.allclose(few[0], many[0], atol=1e-3), "predicted together"
+        torch.testing.assert_close(few[1], many[1], atol=1e-12, rtol=0)
 
 
 def test_query_labels_reach_no_prediction_and_adapt_leaves_the_parameters_alone(tmp_path):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
 
 from metalib import (
     ANIL,
@@ -27,6 +28,7 @@ from metalib import (
     save,
     seeded,
 )
+from metalib.episode import task_axis
 from metalib.functional import relative_error
 
 
@@ -95,6 +97,23 @@ def test_the_classes_probabilities_sum_to_one_and_an_infinite_precision_is_plain
     torch.testing.assert_close(p.exp().sum(1), torch.ones(6).double())
     plain = learner.maml.predict(learner.maml.adapt(episode.support), episode.query.x).log_softmax(1)
     torch.testing.assert_close(p, plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [6, 32, 100])
+def test_in_float64_probabilities_sum_to_one_in_float64(samples):
+    learner, episode = classes(way=4, samples=samples), letters(way=4, shot=1).task(1)
+    p = learner.predict(learner.adapt(episode.support), episode.query.x).exp()
+    torch.testing.assert_close(p.sum(1), torch.ones(8).double(), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classes"])
+def test_a_task_with_broken_inputs_leaves_the_others_of_its_meta_batch_alone(kind):
+    learner, episodes = (regression(), waves()) if kind == "regression" else (classes(), letters())
+    alone = [learner(episodes.task(t)) for t in range(3)]
+    episodes.support.x[0] = math.nan
+    losses = vmap(learner, in_dims=(task_axis(episodes),))(episodes)
+    assert bool(losses[0].isnan())
+    torch.testing.assert_close(losses[1:], torch.stack(alone[1:]))
 
 
 def test_a_smaller_precision_is_less_sure():

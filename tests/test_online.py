@@ -13,6 +13,7 @@ from metalib import (
     FewShot,
     LinearTasks,
     MetaSGD,
+    Navigations,
     NeuralProcess,
     ProtoNet,
     RidgeHead,
@@ -315,6 +316,13 @@ def test_other_mistakes_are_named():
         Stream(lambda t: 0.1 * t).rounds(2, generator=seeded(0))
     with pytest.raises(ValueError, match="tasks differ: task 1"):
         Stream(lambda t: LinearTasks(shot=5 + t)).rounds(2, generator=seeded(0))
+    with pytest.raises(TypeError, match="entry 0 is a Navigation; expected Episode"):
+        Stream(lambda t: Navigations(5)).rounds(2, generator=seeded(0))
+    for play in (meta_online, hindsight):
+        with pytest.raises(TypeError, match="expected a TrainConfig"):
+            play(network(), waves(3), 0.01)
+        with pytest.raises(ValueError, match="clip=0"):
+            play(network(), waves(3), TrainConfig(clip=0))
     with pytest.raises(ValueError, match="motion='walk'"):
         moved(1, "walk", 0.1)
     with pytest.raises(ValueError, match="every=0"):

@@ -199,3 +199,15 @@ def test_a_task_of_another_kind_size_or_dtype_is_refused_with_the_fix():
         meta_test(RL2(3), Bandits(4), 1)
     with pytest.raises((TypeError, ValueError), match="float64"):
         meta_test(RL2(3), BANDITS, 1)
+
+
+@pytest.mark.parametrize("core", ["arms", "counts"])
+def test_a_memory_is_of_one_kind_of_task_for_any_time(core):
+    learner, task = built(core), one_task(BANDITS.sample(2, generator=seeded(2)), 1)
+    phi = learner.adapt(task, 1)
+    assert learner.predict(phi, task._replace(horizon=3))["rewards"].shape == (3,)
+    for other in (Bandits(5, 6, dtype=torch.float64), PROCESSES):
+        with pytest.raises(ValueError, match="build it with actions="):
+            learner.predict(phi, one_task(other.sample(1, generator=seeded(0)), 0))
+    with pytest.raises(ValueError, match="a task axis of 2"):
+        learner.adapt(BANDITS.sample(2, generator=seeded(2)), 1)

@@ -9,6 +9,7 @@ from torch.func import grad, hessian, vmap
 
 from metalib import (
     Bandits,
+    LinearTasks,
     MDPs,
     Navigations,
     PolicyMAML,
@@ -199,3 +200,22 @@ def test_a_bandit_shows_nothing_so_a_bias_is_its_policy():
 def test_wrong_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         PolicyMAML(**{"net": mlp(2, (4,), 2), **wrong})
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("kind, out", [("bandit", 1), ("bandit", 5), ("mdp", 1), ("mdp", 3), ("navigation", 1),
+                                       ("navigation", 4)])
+def test_a_net_whose_outputs_are_no_action_is_refused_one_that_broadcasts_too(kind, out):
+    tasks, dim, right = (Bandits(3, 4, dtype=torch.float64), 0, 3) if kind == "bandit" else TASKS[kind]
+    learner = PolicyMAML(nn.Linear(dim, out).double(), episodes=2)
+    with pytest.raises(ValueError, match=rf"shape \(2, {out}\), expected \(2, {right}\).*set out_dim={right}"):
+        meta_train(learner, tasks, TrainConfig(iterations=1))
+
+
+def test_other_mistakes_are_named():
+    with pytest.raises(TypeError, match="PolicyMAML acts in a Bandit, .* not in a Episode"):
+        meta_train(built(), LinearTasks(2), TrainConfig(iterations=1))
+    with pytest.raises(ValueError, match="mlp was built for inputs .M, 2., got .4, 3."):
+        meta_test(built(), TASKS["mdp"][0], 2)
+    with pytest.raises(ValueError, match="a task axis of 3"):
+        built("mdp").adapt(TASKS["mdp"][0].sample(3, generator=seeded(0)))

@@ -9,6 +9,8 @@ from metalib import (
     Data,
     Episode,
     FewShot,
+    Learner,
+    Normal,
     PixelFloor,
     ProtoNet,
     Score,
@@ -224,11 +226,26 @@ def test_a_network_with_too_few_outputs_is_named():
         meta_test(MAML(mlp(4, (8,), 2), 0.1), HONEST, 2)
 
 
+@pytest.mark.parametrize("map", ["vmap", "loop"])
+@pytest.mark.parametrize("says", [lambda x: x[:, :2], lambda x: x[:, 0], lambda x: x[:5], lambda x: (x, x),
+                                  lambda x: Normal(x[:, 0], x[:, 0].abs() + 1)])
+def test_what_are_no_logits_of_these_classes_have_no_likelihood(says, map):
+    class Says(Learner):
+        def adapt(self, support):
+            return support.x
+
+        def predict(self, phi, x):
+            return says(x)
+
+    with pytest.raises(ValueError, match="NLL needs logits"):
+        meta_test(Says(), HONEST, 3, metric="NLL", map=map)
+
+
 # --- Nothing is found out after the work ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("val", "metric", "error"), [
     (HONEST, "acuracy", "metric='acuracy': expected"), (HONEST, "MSE", "MSE needs float targets"),
-    (FewShot(ClassData.from_arrays(X[:, :3], BANK.labels), 3, 1, 4), None, "shapes cannot be multiplied")])
+    (FewShot(ClassData.from_arrays(X[:, :3], BANK.labels), 3, 1, 4), None, r"built for inputs \(M, 4\), got \(3, 3\)")])
 def test_a_validation_that_cannot_work_says_so_before_the_training(val, metric, error):
     drawn = []
     counting = Tasks(lambda n, g: drawn.append(n) or honest(n, g))

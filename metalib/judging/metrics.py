@@ -43,17 +43,17 @@ def coverage(level: float = 0.9) -> Metric:
 
     def inside(prediction: Normal, y: Tensor) -> Tensor:
         share = _normal(prediction, name).inside(y, level).double().mean()
-        lost = sum(t.isnan().any() for t in (*prediction, y))  # NaN is neither inside nor outside
-        return torch.where(lost > 0, torch.nan, share)
+        fine = torch.stack([t.isfinite().all() for t in (*prediction, y, prediction.std.log())]).all()
+        return torch.where(fine, share, torch.nan)  # NaN is neither inside nor outside; infinity is no interval
 
     name = f"coverage of {100 * level:g} %"
     return Metric(name, inside, better=0)
 
 
-def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor) -> Tensor:
-    """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels; in nats."""
-    if isinstance(prediction, Tensor) and not y.is_floating_point():
-        return F.cross_entropy(prediction, y)
+def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor, way: int | None = None) -> Tensor:
+    """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels, of `way` classes; in nats."""
+    if not y.is_floating_point():
+        return F.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
     return -_normal(prediction, "NLL").log_prob(y).mean()
 
 
@@ -84,7 +84,8 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
     if metric == "coverage":
         return coverage()
     f = {"accuracy": lambda p, y: accuracy(p, query._replace(y=y)), "loss": learner.task_loss,
-         "MSE": lambda p, y: mean_squared_error(p, query._replace(y=y)), "NLL": negative_log_likelihood}[metric]
+         "MSE": lambda p, y: mean_squared_error(p, query._replace(y=y)),
+         "NLL": lambda p, y: negative_log_likelihood(p, y, query.way)}[metric]
     return Metric(metric, f, BETTER[metric])
 
 
@@ -141,13 +142,7 @@ def accuracy(prediction: Tensor, query: Data) -> Tensor:
     y, way = query.y, query.way
     if way is None or y.is_floating_point():
         raise ValueError("accuracy needs integer labels and way=: build the data with Data(x, y, way=N)")
-    if not isinstance(prediction, Tensor):
-        raise ValueError(f"accuracy needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
-    if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
-        raise ValueError(f"accuracy needs logits of shape {(*y.shape, way)}, one for each of {way} classes, to compare "
-                         f"with labels {tuple(y.shape)}; the predictions have shape {tuple(prediction.shape)}. Set the "
-                         f"network's output, or {FIX}")
-    right = (prediction.argmax(-1) == y).double().mean()
+    right = (_logits(prediction, y, way, "accuracy").argmax(-1) == y).double().mean()
     largest = prediction.amax(-1, keepdim=True)  # NaN if any is
     tied = ~largest.isfinite() & ((prediction == largest).sum(-1, keepdim=True) != 1)
     return torch.where(tied.any(), torch.nan, right)
@@ -162,6 +157,16 @@ def mean_squared_error(prediction: Tensor | Normal, query: Data) -> Tensor:
                          f"targets {tuple(query.y.shape)} ({query.y.dtype}). Make them equal (y[:, None], or "
                          f"prediction.squeeze(-1)), or set {FIX}")
     return (prediction - query.y).pow(2).mean()
+
+
+def _logits(prediction: Any, y: Tensor, way: int, name: str) -> Tensor:
+    if not isinstance(prediction, Tensor):
+        raise ValueError(f"{name} needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
+    if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
+        raise ValueError(f"{name} needs logits of shape {(*y.shape, way)}, one for each of {way} classes, to compare "
+                         f"with labels {tuple(y.shape)}; the predictions have shape {tuple(prediction.shape)}. Set the "
+                         f"network's output, or {FIX}")
+    return prediction
 
 
 def _normal(prediction: Any, name: str) -> Normal:

@@ -16,7 +16,7 @@ from metalib.tasks.protocol import one_by_one
 def fingerprint(task: Episode) -> bytes:
     """16 bytes that two tasks share exactly if their tensors are equal; floats are rounded to 1e-6 (see `update`)."""
     digest = hashlib.sha256()
-    update(digest, task)
+    update(digest, tuple(tensors(task)))
     return digest.digest()[:16]
 
 

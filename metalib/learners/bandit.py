@@ -49,7 +49,7 @@ class BanditRule(Learner):
         return support.p.new_zeros(support.p.shape[0], 2)
 
     def predict(self, phi: Tensor, x: Bandit) -> Outcome:
-        """What happens in H pulls from these counts: see `outcome`."""
+        """What happens in H pulls, of which phi is what `adapt` returns (some rules count on it): see `outcome`."""
         task, u, actions, rewards = x, noise(x, 0), [], []
         coins = uniform(fold(task.key, -1), task.horizon, len(task.p), dtype=torch.float64)
         for t in range(task.horizon):

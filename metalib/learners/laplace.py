@@ -1,6 +1,7 @@
 """MAML that says how sure it is: a Laplace posterior over the last layer, around what the inner loop found."""
 
 import inspect
+import math
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class LaplaceMAML(Learner):
         """A `Normal` (M, P), the noise included; or logarithms of the classes' probabilities, (M, N)."""
         z = self._features(phi["phi"], x)
         if "heads" in phi:
-            return (z @ phi["heads"]).log_softmax(-1).logsumexp(0) - torch.tensor(float(self.samples)).log()
+            return (z @ phi["heads"]).log_softmax(-1).logsumexp(0) - math.log(self.samples)
         mean, v = z @ self._head(phi["phi"]), whitened(phi["L"], z.T)  # v (D+1, M)
         variance = v.square().sum(0) + (2 * self.log_noise).exp()
         return Normal(mean, variance.sqrt()[:, None].expand_as(mean))

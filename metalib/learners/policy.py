@@ -67,19 +67,22 @@ class RL2(Learner):
 
     def adapt(self, support: Bandit | MDP, steps: int | None = None) -> Memory:
         """The memory after `steps` episodes of H actions each; None is 0, the memory of one who has seen nothing."""
-        if not isinstance(support, (Bandit, MDP)):
-            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: for actions that "
-                            "cannot be counted use PolicyMAML")
-        S, A = (0, *support.p.shape) if isinstance(support, Bandit) else support.r.shape
-        if (A, S) != (self.actions, self.features):
-            raise ValueError(f"a {type(support).__name__} of {A} actions and {S} features for RL2(actions="
-                             f"{self.actions}, features={self.features}): build it with actions={A}, features={S}")
-        same_dtype(support[0], next(self.parameters()))
+        self._check(support)
         r = support[0].new_zeros
         phi = (r(self.body.memory), r(self.actions), r(()), support.key * 0)
         for _ in range(steps or 0):  # the last of them has read all but its own last reward, which phi carries
             phi = self.play(phi, support)[0]
         return phi
+
+    def _check(self, support: Bandit | MDP) -> None:
+        if not isinstance(support, (Bandit, MDP)):
+            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: for actions that "
+                            "cannot be counted use PolicyMAML")
+        S, A = (0, support.p.shape[-1]) if isinstance(support, Bandit) else support.r.shape[-2:]
+        if (A, S) != (self.actions, self.features):
+            raise ValueError(f"a {type(support).__name__} of {A} actions and {S} features for RL2(actions="
+                             f"{self.actions}, features={self.features}): build it with actions={A}, features={S}")
+        same_dtype(support[0], next(self.parameters()))
 
     def predict(self, phi: Memory, x: Bandit | MDP) -> dict[str, Tensor]:
         """The next episode: {"return": sum of mean rewards, "regret": of a bandit, "actions" (H, A), "rewards" (H,),
@@ -118,6 +121,7 @@ class RL2(Learner):
 
     def play(self, phi: Memory, task: Bandit | MDP) -> tuple[Memory, dict[str, Tensor]]:
         """(the memory after one more episode, what happened in each of its H steps)."""
+        self._check(task)
         h, action, reward, i = phi
         u, state, rows = noise(task, i), task.start(), []
         for t in range(task.horizon):

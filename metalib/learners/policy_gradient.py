@@ -26,7 +26,7 @@ class PolicyMAML(Learner):
 
     The meta-gradient takes phi as a step on the expected return: that theta also decides which episodes the inner step
     gets to see is left out, as in the paper. It is right in the mean, not the derivative of the sampled meta-loss
-    (`approximate`).
+    (`approximate`). A frozen weight is not meta-learned, and starts each task from the value it has.
 
     Args:
         net: observations (M, D) to logits (M, A) of discrete actions, or in `Navigation` to mean velocities (M, 2) in
@@ -38,7 +38,8 @@ class PolicyMAML(Learner):
         std: standard deviation of a velocity.
 
     Raises:
-        TypeError: `net` is no network. ValueError: a negative rate, fewer than 2 episodes, another surrogate.
+        TypeError: `net` is no network; a task that is no environment. ValueError: a negative rate, fewer than 2
+            episodes, another surrogate; a net whose outputs are not as many as the actions.
 
     Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks", ICML.
     """
@@ -94,16 +95,23 @@ class PolicyMAML(Learner):
 
     def play(self, phi: Params, task: Task, i: int) -> dict[str, Tensor]:
         """K episodes, the task's i-th ones: states (H, K, D), actions (H, K, A), rewards (H, K), without a graph."""
+        if not hasattr(task, "step"):
+            raise TypeError(f"PolicyMAML acts in a Bandit, an MDP or a Navigation, not in a {type(task).__name__}")
         u, rows, K = noise(task, i, self.episodes), [], self.episodes
         state = task.start()[None].expand(K, -1)
+        A = len(task.goal if isinstance(task, Navigation) else task.rewards(task.start()))
         with torch.no_grad():
             for t in range(task.horizon):
                 out = call(self.net, phi, task.observe(state, t))
+                if out.shape != (K, A):
+                    raise ValueError(f"the net's output has shape {tuple(out.shape)}, expected {(K, A)}, because an "
+                                     f"action in this {type(task).__name__} is {A} numbers: set out_dim={A}")
                 if isinstance(task, Navigation):
                     action = self.std * (out + math.sqrt(2) * torch.erfinv(2 * u[t, :, :2] - 1))
                 else:
                     action = chosen(out.softmax(-1), u[t, :, 0])
                 following, reward = task.step(state, action, u[t, :, 2:], t)
+                reward = reward + 0 * action.sum(-1)  # no action, NaN, has no reward
                 rows.append({"states": task.observe(state, t), "actions": action, "rewards": reward})
                 state = following
         return {k: torch.stack([row[k] for row in rows]) for k in rows[0]}

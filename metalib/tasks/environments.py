@@ -35,6 +35,12 @@ class Bandit(NamedTuple):
     key: Tensor
     horizon: int
 
+    def check(self) -> None:
+        """Raise a ValueError, of one task or a meta-batch, if a p is no probability or there is no pull."""
+        if not (self.horizon >= 1 and self.p.is_floating_point() and bool(((self.p >= 0) & (self.p <= 1)).all())):
+            raise ValueError(f"a Bandit with horizon={self.horizon} and {self.p.dtype} p from {self.p.min():g} to "
+                             f"{self.p.max():g}: expected at least 1 pull, and floats from 0 to 1")
+
     def start(self) -> Tensor:
         """An empty state, (0,)."""
         return self.p[:0]
@@ -66,6 +72,16 @@ class MDP(NamedTuple):
     key: Tensor
     length: int
     horizon: int
+
+    def check(self) -> None:
+        """Raise a ValueError, of one task or a meta-batch, if a P[s, a] is no distribution or there is no step."""
+        total, shape = self.P.sum(-1), (*self.r.shape, self.r.shape[-2])
+        if not (min(self.length, self.horizon) >= 1 and self.P.shape == shape
+                and bool((self.P >= 0).all() & ((total - 1).abs() < 1e-3).all())):
+            raise ValueError(f"an MDP with length={self.length}, horizon={self.horizon}, r {tuple(self.r.shape)} and P "
+                             f"{tuple(self.P.shape)}, whose least entry is {self.P.min():g} and whose P[s, a] sum to "
+                             f"{total.min():g} .. {total.max():g}: expected at least 1 step, P {shape}, nothing "
+                             "negative, and sums of 1 (divide by P.sum(-1, keepdim=True))")
 
     def start(self) -> Tensor:
         """State 0, one-hot, (S,)."""
@@ -102,6 +118,12 @@ class Navigation(NamedTuple):
     goal: Tensor
     key: Tensor
     horizon: int
+
+    def check(self) -> None:
+        """Raise a ValueError, of one task or a meta-batch, for a goal that is not in the plane, or no step."""
+        if self.horizon < 1 or self.goal.shape[-1:] != (2,):
+            raise ValueError(f"a Navigation with horizon={self.horizon} and a goal of shape {tuple(self.goal.shape)}: "
+                             "expected at least 1 step, and two numbers")
 
     def start(self) -> Tensor:
         """The origin, (2,)."""
@@ -184,16 +206,23 @@ def noise(task: Bandit | MDP | Navigation, i: int, episodes: int | None = None) 
     """The numbers of a task's i-th episode, (H, 4): two a step for the agent, two for the environment.
 
     With `episodes` = K, of K of them side by side, (H, K, 4).
+
+    Raises:
+        ValueError: a meta-batch.
     """
+    if task.key.ndim:
+        raise ValueError(f"a {type(task).__name__} with a task axis of {len(task.key)}: an agent acts in one task, "
+                         "metalib.episode.one_task(tasks, 0)")
     shape = (task.horizon, 4) if episodes is None else (task.horizon, episodes, 4)
     return uniform(fold(task.key, i), *shape, dtype=task[0].dtype)
 
 
 def chosen(p: Tensor, u: Tensor) -> Tensor:
-    """One-hot of the category that u from (0, 1) picks from probabilities p (..., A); u has p's shape without A."""
+    """One-hot of the category that u from (0, 1) picks from probabilities p (..., A); u has p's shape without A. NaN
+    where p is: an agent that says nothing has no return."""
     below = p.cumsum(-1)[..., :-1] <= u[..., None]  # the last needs no comparison, whatever rounding did to the sum
     index = below.sum(-1, keepdim=True)
-    return (torch.arange(p.shape[-1], device=p.device) == index).to(p.dtype)
+    return (torch.arange(p.shape[-1], device=p.device) == index).to(p.dtype) + 0 * p.sum(-1, keepdim=True)
 
 
 def _keys(n: int, generator: torch.Generator) -> Tensor:

@@ -31,7 +31,9 @@ class TaskEnv(gymnasium.Env):
         tasks: where `reset` draws.
 
     Raises:
-        TypeError: `options["task"]` is no task of this kind. ValueError: it has a task axis.
+        TypeError: `options["task"]` is no task of this kind.
+        ValueError: it has a task axis or other sizes, or is no such environment; an action outside the action space
+            (velocities may be larger than 0.1: the step clips them).
         RuntimeError: a step before `reset`, or after the last one.
     """
 
@@ -39,12 +41,12 @@ class TaskEnv(gymnasium.Env):
 
     def __init__(self, tasks: Bandits | MDPs | Navigations) -> None:
         self.tasks, self.task = tasks, None
-        self.kind = type(tasks.sample(1, generator=seeded(0)))
-        discrete = not isinstance(tasks, Navigations)
+        self.one = rows(tasks.sample(1, generator=seeded(0)), 0)
+        discrete, far = not isinstance(tasks, Navigations), 0.1001 * self.one.horizon  # a sum of 0.1s is rounded
         self.action_space = (Discrete(tasks.actions if isinstance(tasks, MDPs) else tasks.arms) if discrete
                              else Box(-0.1, 0.1, (2,), np.float32))
         self.observation_space = (Discrete(tasks.states if isinstance(tasks, MDPs) else 1) if discrete
-                                  else Box(-0.1 * tasks.horizon, 0.1 * tasks.horizon, (2,), np.float32))
+                                  else Box(-far, far, (2,), np.float32))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """(the first observation, {}) of a new task."""
@@ -52,10 +54,14 @@ class TaskEnv(gymnasium.Env):
         task = (options or {}).get("task")
         if task is None:
             task = rows(self.tasks.sample(1, generator=seeded(int(self.np_random.integers(2**32)))), 0)
-        if not isinstance(task, self.kind):
-            raise TypeError(f'options["task"] is a {type(task).__name__}: expected a {self.kind.__name__}')
+        if not isinstance(task, type(self.one)):
+            raise TypeError(f'options["task"] is a {type(task).__name__}: expected a {type(self.one).__name__}')
         if task.key.ndim:
             raise ValueError(f'options["task"] has a task axis of {len(task.key)}: give one, rows(tasks, 0)')
+        task.check()
+        if task[0].shape != self.one[0].shape:
+            raise ValueError(f'options["task"] has {task._fields[0]} of shape {tuple(task[0].shape)}, this environment '
+                             f"{tuple(self.one[0].shape)}: make one of the task's sizes")
         self.task, self.t, self.state, self.u = task, 0, task.start(), noise(task, 0)
         return self._seen(), {}
 
@@ -63,10 +69,14 @@ class TaskEnv(gymnasium.Env):
         """(observation, reward, False, whether it was the last step, {})."""
         if self.task is None or self.t >= self.task.horizon:
             raise RuntimeError("there is no step left: call reset() first")
-        like = self.task[0]
-        if isinstance(self.action_space, Discrete):
-            action = np.arange(self.action_space.n) == action
-        vector = torch.as_tensor(np.asarray(action), dtype=like.dtype)
+        like, given, space = self.task[0], np.asarray(action), self.action_space
+        if isinstance(space, Discrete):
+            if given.size != 1 or given.item() not in range(int(space.n)):
+                raise ValueError(f"action={action!r}: expected a whole number from 0 to {space.n - 1}")
+            given = np.arange(space.n) == given.item()
+        elif given.shape != space.shape or not np.isfinite(given).all():
+            raise ValueError(f"action={action!r}: expected a velocity, {space.shape[0]} finite numbers")
+        vector = torch.as_tensor(given, dtype=like.dtype)
         self.state, reward = self.task.step(self.state, vector, self.u[self.t, 2:], self.t)
         self.t += 1
         return self._seen(), float(reward), False, self.t == self.task.horizon, {}

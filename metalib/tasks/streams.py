@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from metalib.arguments import check_choice, check_number, check_whole
-from metalib.episode import Episode
+from metalib.episode import Episode, one_task
 from metalib.tasks.fixed import stacked
 from metalib.tasks.protocol import Tasks, check_drawn, check_request
 
@@ -41,7 +41,7 @@ class Stream:
             if not hasattr(now, "sample"):
                 raise TypeError(f"at({t}) returned a {type(now).__name__}: expected tasks, which have sample(n, "
                                 "generator=g)")
-            tasks.append(check_drawn(now.sample(1, generator=generator), 1, f"at({t})").task(0))
+            tasks.append(one_task(check_drawn(now.sample(1, generator=generator), 1, f"at({t})"), 0))
         return stacked(tasks)
 
 

@@ -19,7 +19,7 @@ from metalib.learner import Learner
 from metalib.progress import progress
 from metalib.tasks.fixed import FixedEpisodes
 from metalib.tasks.protocol import check_request
-from metalib.training.config import TrainConfig
+from metalib.training.config import TrainConfig, check
 from metalib.training.train import meta_train
 
 Fit = Callable[[Learner, "Past", TrainConfig], Any]
@@ -143,6 +143,8 @@ def _check(stream: Episode, config: TrainConfig | None, window: int | None = Non
         raise TypeError(f"the stream is a {type(stream).__name__}: expected an Episode whose task axis is time, as "
                         "Stream(at).rounds(n, generator=g) draws it")
     check_episodes(stream)
+    if config is not None:
+        check(config)
     for part, data in zip(("support", "query"), stream):
         for what, values in zip("xy", data):
             if not bool((good := values.flatten(1).isfinite().all(1)).all()):
