@@ -149,7 +149,8 @@ class Bandits:
     """
 
     def __init__(self, arms: int = 5, horizon: int = 50, *, dtype: torch.dtype = torch.float32) -> None:
-        check_whole(2, arms=arms), check_whole(1, horizon=horizon)
+        check_whole(2, arms=arms)
+        check_whole(1, horizon=horizon)
         self.arms, self.horizon, self.dtype = arms, horizon, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> Bandit:
@@ -169,7 +170,8 @@ class MDPs:
 
     def __init__(self, states: int = 5, actions: int = 3, length: int = 10, episodes: int = 4, *,
                  dtype: torch.dtype = torch.float32) -> None:
-        check_whole(2, states=states, actions=actions), check_whole(1, length=length, episodes=episodes)
+        check_whole(2, states=states, actions=actions)
+        check_whole(1, length=length, episodes=episodes)
         self.states, self.actions, self.length, self.episodes, self.dtype = states, actions, length, episodes, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> MDP:

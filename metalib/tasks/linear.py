@@ -25,7 +25,8 @@ class LinearTasks:
 
     def __init__(self, dim: int = 5, shot: int = 20, query: int = 20, *, noise: float = 0.5,
                  dtype: torch.dtype = torch.float64) -> None:
-        check_whole(1, dim=dim, query=query), check_whole(0, shot=shot)
+        check_whole(1, dim=dim, query=query)
+        check_whole(0, shot=shot)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype")
         check_number(noise, "noise")

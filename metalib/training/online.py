@@ -156,7 +156,8 @@ def _check(stream: Episode, config: TrainConfig | None, window: int | None = Non
                          "cut a stream with first= and save(learner, path)")
     if window is not None:
         check_whole(1, window=window)
-    check_whole(0, first=first), check_number(forgetting, "forgetting")
+    check_whole(0, first=first)
+    check_number(forgetting, "forgetting")
     if forgetting > 1:
         raise ValueError(f"forgetting={forgetting}: expected a number from 0 (the last task alone) to 1 (all alike)")
     if first > stream.tasks:
