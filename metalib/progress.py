@@ -1,11 +1,9 @@
 """Progress: a bar in a terminal and a live notebook, a line now and then in a log, silence in what is stored."""
 
-import contextlib
 import io
 import os
 import sys
 from html import escape
-from time import monotonic
 
 import torch.distributed as dist
 from tqdm.std import tqdm
@@ -13,33 +11,18 @@ from tqdm.std import tqdm
 EVERY = 60  # seconds between two lines of a log
 
 
-class LogLines(contextlib.AbstractContextManager):
-    """The part of tqdm's interface that metalib uses, as plain lines on stderr: about one a minute, none before.
+class LogLines(tqdm):
+    """A bar as plain lines on stderr: about one a minute, none before.
 
     meta-train: 1200/6000, loss 1.234, 61 s
     """
 
-    disable = False
-
-    def __init__(self, total: int, what: str, initial: int = 0) -> None:
-        self.total, self.what, self.n, self.postfix = total, what, initial, ""
-        self.start = self.printed = monotonic()
-
-    def update(self, n: int = 1) -> None:
-        """n more are done."""
-        self.n += n
-        now = monotonic()
-        if now - self.printed >= EVERY:
-            self.printed = now
-            said = [f"{self.what}: {self.n}/{self.total}", *filter(None, [self.postfix]), f"{now - self.start:.0f} s"]
-            print(", ".join(said), file=sys.stderr, flush=True)
-
-    def set_postfix_str(self, s: str, refresh: bool = True) -> None:
-        """What to say beside the count; `refresh` is tqdm's, and a line comes when it is time."""
-        self.postfix = s
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing is left open."""
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Print the line; the empty one in the end is left out."""
+        if msg is None:
+            elapsed = f"{self.format_dict['elapsed']:.0f} s"
+            print(f"{self.desc}: {self.n}/{self.total}", *filter(None, [self.postfix]), elapsed, sep=", ",
+                  file=sys.stderr, flush=True)
 
 
 class Line(tqdm):
@@ -73,7 +56,7 @@ def _quiet() -> bool:
     return bool(os.environ.get("METALIB_QUIET")) or sys.stderr is None or rank != 0
 
 
-def progress(total: int, what: str, initial: int = 0) -> tqdm | LogLines:
+def progress(total: int, what: str, initial: int = 0) -> tqdm:
     """A progress bar for anything longer than a few seconds.
 
     It shows in a terminal and in a live notebook. Where stderr goes to a file or a pipe it is a plain line about once
@@ -83,8 +66,8 @@ def progress(total: int, what: str, initial: int = 0) -> tqdm | LogLines:
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     notebook = hasattr(shell, "kernel")  # a kernel that runs, not one that was merely imported, as pytest's plugin does
-    quiet = _quiet()
-    if not quiet and not notebook and not sys.stderr.isatty():
-        return LogLines(total, what, initial)
-    bar, file = (Line, io.StringIO()) if notebook and not quiet else (tqdm, None)  # the file takes what else it writes
-    return bar(total=total, desc=what, initial=initial, disable=quiet, leave=False, delay=2, file=file)
+    quiet, how = _quiet(), {"total": total, "desc": what, "initial": initial, "leave": False}
+    if quiet or not notebook and sys.stderr.isatty():
+        return tqdm(disable=quiet, delay=2, **how)
+    how["file"] = io.StringIO()  # takes what else tqdm writes
+    return Line(delay=2, **how) if notebook else LogLines(delay=EVERY, mininterval=EVERY, miniters=1, **how)

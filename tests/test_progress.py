@@ -3,9 +3,9 @@
 import sys
 
 import pytest
+import tqdm.std
 
 from metalib import FewShot, FixedEpisodes, PixelFloor, glyphs, meta_test, seeded
-from metalib import progress as module
 from metalib.progress import LogLines, progress
 
 
@@ -13,7 +13,7 @@ from metalib.progress import LogLines, progress
 def clock(monkeypatch):
     """A clock that is set by hand."""
     time = [1000.0]
-    monkeypatch.setattr(module, "monotonic", lambda: time[0])
+    monkeypatch.setattr(tqdm.std, "time", lambda: time[0])
     monkeypatch.delenv("METALIB_QUIET", raising=False)
     return time
 
@@ -67,7 +67,7 @@ def test_a_long_evaluation_speaks(clock, capsys, monkeypatch):
         clock[0] += 60
         return clock[0]
 
-    monkeypatch.setattr(module, "monotonic", each_call_takes_a_minute)
+    monkeypatch.setattr(tqdm.std, "time", each_call_takes_a_minute)
     tasks = FewShot(glyphs().split("test"), 3, 1, 2)
     meta_test(PixelFloor(), FixedEpisodes(tasks.sample(70, generator=seeded(0))), episodes=70)
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["meta-test: 64/70",
