@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from metalib.episode import Episode, count, is_tasks, rows, tensors
+from metalib.episode import Data, Episode, count, is_tasks, rows, tensors
 from metalib.functional import seeded
 from metalib.tasks import Tasks
 from metalib.tasks.protocol import one_by_one
@@ -109,8 +109,9 @@ def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
 
 
 def _rows(task: Episode) -> set[bytes]:
-    """8 bytes for each example of a task, whatever precision its numbers were drawn in."""
-    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy() for d in task]
+    """8 bytes for each example of a task, whatever precision its numbers were drawn in; an environment has none."""
+    flat = [(d.x.float() if d.x.is_floating_point() else d.x).cpu().flatten(1).numpy()
+            for d in task if isinstance(d, Data)]
     return {hashlib.blake2b(row.tobytes(), digest_size=8).digest() for part in flat for row in part}
 
 
