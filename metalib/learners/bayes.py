@@ -122,7 +122,7 @@ class BayesLinear(Believing):
         L = factor(z @ C @ z.T, self.variance)
         G = whitened(L.mT, whitened(L, z @ C), upper=True).T  # (D+1, K)
         rest = eye(z, self.dim + 1) - G @ z
-        # C - G Z C, without its difference of nearly equal numbers
+        # C - G Z C as a sum of two squares (Joseph): symmetric, and never negative
         return Heads(m + G @ (self.targets(data) - z @ m), rest @ C @ rest.T + self.variance * G @ G.T)
 
     def predict(self, phi: Heads, x: Tensor) -> Normal:
