@@ -112,7 +112,8 @@ def hindsight(learner: Learner, stream: Episode, config: TrainConfig, *, metric:
 
     With an exact `fit` this is the best fixed start in hindsight. With `meta_train` it is the one that training found:
     the best may be better, so that `regret` against it is a lower bound (on the regret of the meta-loss that was
-    trained on). The learner is trained in place: give a fresh one.
+    trained on): train until it stops improving, or everybody looks good. It is fitted to the queries it is scored on,
+    as a comparator in hindsight may be. The learner is trained in place: give a fresh one.
 
     Raises:
         ValueError: as `meta_online`.
