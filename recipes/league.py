@@ -1,10 +1,10 @@
 """The league: every classification learner of the library with the same network and the same number of passes.
 
-    OMP_NUM_THREADS=1 python recipes/league.py                # the runs missing in results/league/, then the table
-    OMP_NUM_THREADS=1 python recipes/league.py --only MAML    # the runs of some methods alone, in a second process
+    OMP_NUM_THREADS=1 python recipes/league.py --force    # replaces what is there; --resume runs/league continues
 
-About three CPU-hours; a run is one file in results/league/, written as it ends, so that the same command continues
-after an interruption. --force makes all of them again. Omniglot is downloaded, or read from METALIB_DATA; --no-omniglot
+About four CPU-hours; a run is one file in results/league/, written as it ends. Without --force those that are there are
+kept, and only what is missing is computed before the table; with --only MAML it is the runs of one method, without the
+table, so that several processes can share the work. Omniglot is downloaded, or read from METALIB_DATA; --no-omniglot
 leaves it out. Writes results/league.json, which the page on the league reads.
 
 Two banks, `glyphs()` and Omniglot (1,028 training and 423 test characters, no rotations), 5-way, one shot and five; a

@@ -1,7 +1,8 @@
-"""Policies that learned to explore, beside the rules, on bandits; and MAML with a policy gradient. Three seeds each.
+r"""Policies that learned to explore, beside the rules, on bandits; and MAML with a policy gradient. Three seeds each.
 
     OMP_NUM_THREADS=1 python recipes/policies.py --force    # replaces what is there; --resume runs/policies continues
-    OMP_NUM_THREADS=1 python recipes/policies.py --only arms --iterations 1200 --meta-batch 256 --rates 0.02 0.04 0.08
+    OMP_NUM_THREADS=1 python recipes/policies.py --force --only arms --iterations 1200 --meta-batch 256 \
+        --rates 0.02 0.04 0.08
 
 Needs no network and about 45 CPU-minutes; the second command, a longer training of one policy, 25. Writes
 results/policies.json and results/policies-arms.json. Bandits of 5 arms with uniform chances and 50 pulls; regret counts

@@ -87,8 +87,8 @@ def test_an_unknown_leak_is_refused(world):
 
 
 def test_without_its_hints_the_learner_is_nearest_pixels_on_centred_images(world, monkeypatch):
-    monkeypatch.setattr(leaks, "PLACE", 0.0)
-    monkeypatch.setattr(leaks, "RECALL", 0.0)
+    monkeypatch.setattr(pictures, "PLACE", 0.0)
+    monkeypatch.setattr(pictures, "RECALL", 0.0)
     support, query = Exams(world[0]).sample(1, generator=seeded(5)).task(0)
     for batch in (False, True):
         learner, floor = Opportunist(world[1], torch.zeros(80, 5), batch=batch), PixelFloor()
@@ -102,7 +102,7 @@ def test_its_hints_are_worth_nothing_in_an_honest_exam(world, monkeypatch):
     def blind(a, b):  # to the support, not to what it remembers
         return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T * (len(b) > WAY)
 
-    monkeypatch.setattr(leaks, "_cosine", blind)
+    monkeypatch.setattr(pictures, "_cosine", blind)
     honest, labels, order = (pictures.examined(world, on) for on in ((), ("labels",), ("order",)))
     assert abs(honest.mean - 0.2) < 2 * honest.ci95
     assert labels.mean > 0.4 and order.mean > 0.9
