@@ -62,6 +62,17 @@ def test_greedy_and_ucb_are_their_formulas():
     assert float(score[2]) == pytest.approx(4 / 6 + 0.7 * math.sqrt(2 * math.log(10) / 6), rel=1e-6)
 
 
+def test_the_optimistic_rule_is_greedy_with_more_wins_and_bayes_ucb_adds_standard_deviations_of_the_posterior():
+    torch.testing.assert_close(counted("optimistic", [0, 3], [0, 1], c=2.0), torch.tensor([2 / 3, 3 / 7]))
+    assert torch.equal(counted("optimistic", [2, 3], [4, 1], c=1.0), counted("greedy", [2, 3], [4, 1]))
+    posterior = torch.distributions.Beta(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    torch.testing.assert_close(counted("bayes-ucb", [0, 3], [0, 1], c=0.7), posterior.mean + 0.7 * posterior.stddev)
+
+
+def test_every_rule_that_has_a_constant_has_one_of_its_own_by_default():
+    assert [BanditRule(r).c for r in ("ucb", "optimistic", "bayes-ucb", "greedy")] == [0.2, 3.0, 1.25, 0.0]
+
+
 def test_thompson_draws_from_the_posterior():
     counts, rule = torch.tensor([[3.0, 1.0], [0.0, 0.0]]), BanditRule("thompson")
     draws = vmap(lambda k: rule.score(counts, 9, Bandit(torch.zeros(2), k, 50)))(torch.arange(4000))
@@ -82,8 +93,9 @@ def test_regret_is_what_the_best_arm_would_have_had_more():
 
 def test_the_rules_come_in_the_order_of_the_field_and_repeat_to_the_bit():
     scores = {r: meta_test(BanditRule(r), Bandits(), 300, metric="regret")
-              for r in ("random", "thompson", "greedy", "gittins")}
-    for worse, better in (("random", "thompson"), ("thompson", "greedy"), ("thompson", "gittins")):
+              for r in ("random", "thompson", "greedy", "gittins", "optimistic", "bayes-ucb")}
+    for worse, better in (("random", "thompson"), ("thompson", "greedy"), ("thompson", "gittins"),
+                          ("greedy", "optimistic"), ("greedy", "bayes-ucb")):
         difference = compare(scores[better], scores[worse])
         assert difference.mean + difference.ci95 < 0, (worse, better)
     again = meta_test(BanditRule("thompson"), Bandits(), 5, metric="regret", map="loop")
@@ -99,7 +111,8 @@ def test_a_rule_is_saved_and_loaded(tmp_path):
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="rule='ucb1': expected 'random', 'greedy'"):
         BanditRule("ucb1")
-    with pytest.raises(ValueError, match="c=-1"):
-        BanditRule("ucb", c=-1)
+    for rule in ("ucb", "optimistic"):
+        with pytest.raises(ValueError, match="c=-1"):
+            BanditRule(rule, c=-1)
     with pytest.raises(TypeError, match="expected a Bandit"):
         meta_test(BanditRule(), Navigations(), 1)

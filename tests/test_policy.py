@@ -161,15 +161,30 @@ def test_counts_learn_within_seconds_to_lose_much_less_than_chance():
     assert ours.mean < 0.6 * chance.mean
 
 
-def test_a_collapsed_agent_is_seen_at_its_first_choice_and_in_its_regret():
-    learner = RL2(5)
+def test_a_collapsed_agent_is_seen_at_its_first_choice_only_if_that_can_differ_and_always_by_the_arms_it_tries():
+    """`Counts` sees five equal arms before the first pull, so one that only repeats itself starts at entropy log 5."""
+    learner, blind = RL2(5), RL2(5, core="counts")
     with torch.no_grad():
         learner.body.head.weight.zero_()
         learner.body.head.bias.copy_(torch.tensor([9.0, 0, 0, 0, 0]))
-    first, regret = meta_test(learner, Bandits(), 200, metric=[first_entropy, "regret"])
-    assert first.mean < 0.01 and meta_test(RL2(5, core="counts"), Bandits(), 5, metric=first_entropy).mean > 1.6
-    difference = compare(regret, meta_test(BanditRule("greedy"), Bandits(), 200, metric="regret"))
-    assert difference.mean - difference.ci95 > 0
+    blind.body.net = Repeat()
+    greedy = meta_test(BanditRule("greedy"), Bandits(), 200, metric=["regret", arms_tried])
+    for agent, low, high in ((learner, 0, 0.01), (blind, 1.609, 1.61)):
+        first, regret, tried = meta_test(agent, Bandits(), 200, metric=[first_entropy, "regret", arms_tried])
+        assert low <= first.mean < high and tried.mean < 1.1 < greedy[1].mean
+        difference = compare(regret, greedy[0])
+        assert difference.mean - difference.ci95 > 0
+
+
+class Repeat(torch.nn.Module):
+    """A logit of -60 / (n + 1): whatever was pulled first is pulled again."""
+
+    def forward(self, x):
+        return -60 * x[..., 3:4]
+
+
+def arms_tried(play, task):
+    return (play["actions"].sum(0) > 0).double().sum()
 
 
 def first_entropy(play, task):

@@ -32,8 +32,8 @@ class RL2(Learner):
         actions: A.
         features: numbers that the task's `observe` returns: 0 of a bandit, S of an `MDP`.
         core: "recurrent": an LSTM that reads all. "arms": an LSTM for each arm, with shared weights, that reads its own
-            pulls and the mean of all states: no arm is special. "counts": a perceptron, shared in the same way, on each
-            arm's pulls and wins, which are all that matters of a bandit's past.
+            pulls and the mean of all states: no arm is special. "counts": a perceptron, shared in the same way, on what
+            a uniform prior makes of each arm's pulls and wins (see `Counts`), all that matters of a bandit's past.
         dim: width.
         entropy: weight of the policy's entropy in training; 0 adds none.
 
@@ -176,7 +176,13 @@ class Arms(nn.Module):
 
 
 class Counts(nn.Module):
-    """Pulls and wins of each arm, h (A, 2), and a perceptron that all arms share."""
+    """Pulls and wins of each arm, h (A, 2), and a perceptron that all arms share.
+
+    It reads five numbers of an arm with w wins in n pulls, which know the uniform prior: the posterior mean
+    mu = (w + 1) / (n + 2), the posterior standard deviation sqrt(mu (1 - mu) / (n + 3)), the largest mu of all arms,
+    1 / (n + 1), and the share of the time that is left. What is left to find is the bonus for what a pull tells.
+    Before the first pull all arms look alike, so the first choice is uniform whatever the weights are.
+    """
 
     def __init__(self, actions: int, features: int, dim: int) -> None:
         super().__init__()
@@ -184,7 +190,7 @@ class Counts(nn.Module):
         self.net = mlp(5, (dim, dim), 1)
 
     def forward(self, h: Tensor, action: Tensor, reward: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Recurrent`; the critic sees (A, 5): posterior mean and spread, the best mean, 1 / (n + 1), time left."""
+        """As `Recurrent`; what the critic sees is (A, 5), the same five numbers."""
         h = h + torch.stack([action, action * reward], -1)
         n, wins = h.unbind(-1)
         mean = (wins + 1) / (n + 2)

@@ -24,8 +24,11 @@ class PolicyMAML(Learner):
     of log pi has the right second derivative in the mean as well as the right first one is `objective`'s matter. The
     advantage of a step is its return-to-go minus the mean of the other episodes' at the same step.
 
-    The meta-gradient takes phi as a step on the expected return: that theta also decides which episodes the inner step
-    gets to see is left out, as in the paper. It is right in the mean, not the derivative of the sampled meta-loss
+    The meta-gradient is that of J(theta + alpha grad J(theta)), a step on the *expected* return, with estimates in both
+    places: consistent as K grows, biased at finite K, for the return is no linear function of phi. That theta decides
+    which episodes the inner step sees is in the Hessian of that objective; the derivative of the mean return after the
+    *sampled* step has a score term instead (Stadie et al., 2018, "Some considerations on learning to explore via
+    meta-reinforcement learning", E-MAML). So the gradient is no derivative of the meta-loss that is reported
     (`approximate`). A frozen weight is not meta-learned, and starts each task from the value it has.
 
     Args:
@@ -134,8 +137,8 @@ def objective(log_prob: Tensor, advantage: Tensor, how: str = "dice") -> Tensor:
         lvc      sum_t box(l_t) A_t                                     second without how earlier choices bear on A_t
         dice     sum_t box(l_0 + ... + l_{t-1}) (box(l_t) - 1) A_t      first and second
 
-    the mean over K episodes. "lvc" varies less than "dice", as right where actions move no state, as in a bandit.
-    Elsewhere it may be as wrong as "naive" (tests/test_policy_gradient.py).
+    the mean over K episodes. "lvc" varies less than "dice", and is as right where actions move no state, as in a
+    bandit. Elsewhere it is biased: a little or nearly as much as "naive" (tests/test_policy_gradient.py).
 
     Foerster, Farquhar, Al-Shedivat, Rocktäschel, Xing and Whiteson (2018), "DiCE: the infinitely differentiable
     Monte-Carlo estimator", ICML; with advantages: Farquhar, Whiteson and Foerster (2019), "Loaded DiCE", NeurIPS;

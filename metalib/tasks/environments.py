@@ -112,7 +112,9 @@ class Navigation(NamedTuple):
         goal: (2,), or (T, 2).
         key, horizon: see `Bandit`.
 
-    Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast adaptation of deep networks", section 5.3.
+    A shortened relative of the navigation of Finn, Abbeel and Levine (2017), "Model-agnostic meta-learning for fast
+    adaptation of deep networks", section 5.3: there the reward is minus the squared distance, an episode has up to 100
+    steps, and it ends within 0.01 of the goal.
     """
 
     goal: Tensor
