@@ -249,7 +249,8 @@ def test_how_a_run_is_validated_can_be_chosen_until_the_first_validation(tmp_pat
 
 @pytest.mark.parametrize(("val", "metric", "message"), [
     (WAVES, "accurcy", "metric='accurcy': expected"), (WAVES, "accuracy", "accuracy needs integer labels"),
-    (FixedEpisodes(Episode(*[Data(torch.ones(3, 4, 2).double(), torch.ones(3, 4, 1).double())] * 2)), None, "built for inputs")])
+    (FixedEpisodes(Episode(*[Data(torch.ones(3, 4, 2).double(), torch.ones(3, 4, 1).double())] * 2)), None,
+     "built for inputs")])
 def test_a_validation_that_cannot_work_says_so_before_the_training(tmp_path, val, metric, message):
     tasks, learner = Stopping(), MAML(wave_net())
     with pytest.raises((ValueError, RuntimeError), match=message):
