@@ -31,8 +31,7 @@ def figure(places: Sequence[Place], walks: Tensor, length: int = 10) -> Widget:
                          f"expected ({n - 1}, {2 * length}), a walk for each treasure, and states 0 to {n - 1}")
     data = {"packed": packed(walks, "u1"), "length": length, "places": [list(place) for place in places]}
     alt = ("A board of nine places. One hides a treasure, and an agent that cannot see it starts from the middle, "
-           "twice. In its first episode it walks around until it stands on the treasure; in its second it looks for it "
-           "where it was.")
+           "twice. In its first episode it walks around and may find it; in its second it often looks where it was.")
     return Widget("treasure.js", data, alt=alt, png=_png(places, walks, length), parts=("elements.js",))
 
 
