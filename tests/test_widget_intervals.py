@@ -14,6 +14,8 @@ from test_browser import SETTLED, WIDER, axe, browser  # noqa: F401  (fixtures)
 from tools import pictures
 from widget_page import fits_a_phone, two_of, without_problems
 
+KINDS = ("normal", "student", "queries")  # of an interval, as the page's buttons
+
 
 @pytest.fixture(scope="module")
 def html():
@@ -107,12 +109,12 @@ def test_the_page_s_interval_is_the_score_s_to_1e_9(page, html):
     got = page.evaluate(f"""tests => {{ {math_of(html)}
         return tests.map(values => {{
           const test = math.summary(values);
-          return [test.mean, ...{list(intervals.KINDS)}.map(kind => math.half(test, kind)),
-                  ...{list(intervals.KINDS)}.map(kind => math.side(test, kind))]; }}); }}""",
+          return [test.mean, ...{list(KINDS)}.map(kind => math.half(test, kind)),
+                  ...{list(KINDS)}.map(kind => math.side(test, kind))]; }}); }}""",
                         [values for each in tests.values() for values in each.tolist()])
     for shown, values in zip(got, (v for each in tests.values() for v in each), strict=True):
         score = Score.of(values)
-        halves = [float(pictures.half(values[None], kind)) for kind in intervals.KINDS]
+        halves = [float(pictures.half(values[None], kind)) for kind in KINDS]
         assert shown[0] == pytest.approx(score.mean, abs=1e-9) and shown[2] == pytest.approx(score.ci95, abs=1e-9)
         assert shown[1:4] == pytest.approx(halves, abs=1e-9)
         off = score.mean - intervals.TRUTH
@@ -127,7 +129,7 @@ def test_the_page_draws_from_the_population_and_misses_as_often_as_metalib(page,
         for (let i = 0; i < 50 * N; i++) counts[Math.round(75 * math.test(1).mean)]++;
         for (const n of [5, 10]) {{
           const tests = Array.from({{ length: N }}, () => math.test(n));
-          missed[n] = {list(intervals.KINDS)}.map(kind => tests.filter(t => math.side(t, kind)).length / N);
+          missed[n] = {list(KINDS)}.map(kind => tests.filter(t => math.side(t, kind)).length / N);
         }}
         return [math.population, counts, missed]; }}""", N)
     p = pictures.population()
@@ -138,7 +140,7 @@ def test_the_page_draws_from_the_population_and_misses_as_often_as_metalib(page,
     assert statistic < float(common.sum()) + 5 * math.sqrt(2 * float(common.sum()))
     for n in (5, 10):
         tests = pictures.draw(4 * N, n, seeded(n))
-        for kind, shown in zip(intervals.KINDS, missed[str(n)], strict=True):
+        for kind, shown in zip(KINDS, missed[str(n)], strict=True):
             rate = float(((tests.mean(1) - intervals.TRUTH).abs() > pictures.half(tests, kind)).double().mean())
             assert abs(shown - rate) < 5 * math.sqrt(rate * (1 - rate) * 1.25 / N), (n, kind)
 

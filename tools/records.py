@@ -63,6 +63,8 @@ RECIPES = {
     "policies": Recipe("recipes/policies.py", "policies"),
     "policies-arms": Recipe("recipes/policies.py --only arms --iterations 1200 --meta-batch 256 --rates 0.02 0.04 0.08",
                             "policies-arms"),
+    "policies-recurrent": Recipe("recipes/policies.py --only recurrent --iterations 1800 --rates 0.005 0.01 0.02",
+                                 "policies-recurrent"),
     "league": Recipe("recipes/league.py", "league", ("cheaper",)),
     "incontext-linear": Recipe("recipes/incontext.py linear", "incontext-linear"),
     "incontext-letters": Recipe("recipes/incontext.py letters", "incontext-letters"),
