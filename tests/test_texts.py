@@ -19,7 +19,7 @@ from metalib import ClassData, FewShot, audit, meta_test, seeded
 from metalib.data import clinc, root
 from metalib.data.clinc import FOLDS, clinc150, out_of_scope
 from metalib.data.languages import languages
-from metalib.data.texts import ClassTexts, Vocabulary
+from metalib.data.texts import ClassTexts, Vocabulary, words
 from metalib.learners.head import RidgeHead
 
 COLOURS = ["red", "dark red", "blue", "light blue", "sky blue", "green", "red"]
@@ -77,8 +77,8 @@ def test_what_is_no_encoding_is_refused(encode, error, says):
 
 
 @pytest.mark.parametrize("texts, error, says", [
-    (["a", 3], TypeError, "text 1 is 3; expected a string"), (["a", None], TypeError, "text 1 is None"),
-    ([" ", "a"], ValueError, "text 0 is empty"), (["a"], ValueError, "1 texts but labels of shape"),
+    (["a", 3], TypeError, "text 1 is 3: expected strings"), (["a", None], TypeError, "text 1 is None"),
+    ([" ", "a"], TypeError, "text 0 is ' ': expected strings, none empty"), (["a"], ValueError, "1 texts but labels"),
 ])
 def test_what_is_no_text_is_refused(texts, error, says):
     with pytest.raises(error, match=says):
@@ -90,7 +90,7 @@ def test_its_digest_is_of_the_texts_and_survives_a_subset_of_all():
     assert ClassTexts.from_arrays([*COLOURS[:-1], "rot"], LABELS).digest() != bank().digest()
 
 
-def words(classes=8, each=12):
+def spoken(classes=8, each=12):
     """Eight classes that repeat two words of their own among words of all."""
     g = np.random.default_rng(0)
     return ClassTexts.from_arrays([f"w{c}a {g.integers(99)} w{c}b {g.integers(99)}" for c in range(classes)
@@ -98,7 +98,7 @@ def words(classes=8, each=12):
 
 
 def test_tasks_can_be_read_and_are_those_of_the_encoded_bank():
-    texts = words()
+    texts = spoken()
     ids = texts.encoded(Vocabulary(texts.texts, length=6))
     read = FewShot(texts, 3, 2, 4).sample(1, generator=seeded(0))
     drawn = FewShot(ids, 3, 2, 4).sample(1, generator=seeded(0))
@@ -107,7 +107,7 @@ def test_tasks_can_be_read_and_are_those_of_the_encoded_bank():
 
 def test_tf_idf_and_ridge_solve_tasks_whose_classes_have_their_own_words():
     text = pytest.importorskip("sklearn.feature_extraction.text")
-    texts = words()
+    texts = spoken()
     encode = text.TfidfVectorizer(dtype=np.float32).fit(texts.texts)
     assert meta_test(RidgeHead(nn.Identity(), regularisation=0.1),
                      FewShot(texts.encoded(encode.transform), 5, 1, 5), 20).mean > 0.95
@@ -126,24 +126,24 @@ def test_the_audit_sees_a_text_that_stands_in_support_and_query():
 
 def test_token_ids_are_padded_with_0_and_1_is_what_training_did_not_have():
     v = Vocabulary(["Pay my bill!", "pay it"], length=5)
-    assert v.split("Don't pay.") == ["don", "'", "t", "pay", "."]
+    assert words("Don't pay.") == ["don", "'", "t", "pay", "."]
     assert v(["my cat's bill", "PAY", "pay pay pay pay pay pay"]).tolist() == [
         [v.ids["my"], 1, 1, 1, v.ids["bill"]], [v.ids["pay"], 0, 0, 0, 0], [v.ids["pay"]] * 5]
-    assert v.ids["pay"] == 2 and sorted(v.ids.values()) == list(range(2, 7)) and len(v) == 7
+    assert v.ids["pay"] == 2 and sorted(v.ids.values()) == list(range(2, 7)) and v.size == 7
 
 
 def test_the_commonest_tokens_are_kept_and_ties_do_not_depend_on_the_order_of_texts():
     texts = ["b a", "a c", "d"]
-    assert list(Vocabulary(texts, size=4).ids) == list(Vocabulary(texts[::-1], size=4).ids) == ["a", "b"]
+    assert list(Vocabulary(texts, size=2).ids) == list(Vocabulary(texts[::-1], size=2).ids) == ["a", "b"]
 
 
 def test_characters_keep_their_case():
-    v = Vocabulary(["Ab"], level="character", length=3)
+    v = Vocabulary(["Ab"], split=list, length=3)
     assert v(["aAb", "b"]).tolist() == [[1, v.ids["A"], v.ids["b"]], [v.ids["b"], 0, 0]]
     assert v([]).numel() == 0
 
 
-@pytest.mark.parametrize("kwargs", [{"level": "syllable"}, {"size": 2}, {"length": 0}])
+@pytest.mark.parametrize("kwargs", [{"size": 0}, {"length": 0}, {"size": 2.5}])
 def test_a_vocabulary_names_what_it_cannot_do(kwargs):
     with pytest.raises(ValueError, match="expected"):
         Vocabulary(["a"], **kwargs)
@@ -220,7 +220,7 @@ def test_the_packing_of_a_copy_does_not_matter(mini):
     assert clinc150("intents").splits["test"] == clinc150("intents").splits["test"]
 
 
-@pytest.mark.parametrize("options", [{"split": "domain"}, {"fold": 3}, {"fold": True}, {"fold": "0"}])
+@pytest.mark.parametrize("options", [{"split": "domain"}, {"fold": 3}, {"fold": "0"}])
 def test_unknown_options_are_named(mini, options):
     with pytest.raises(ValueError, match="expected"):
         clinc150(**options)
@@ -262,7 +262,7 @@ def test_a_read_only_root_is_read_and_a_download_goes_to_the_user_folder(mini, s
 def test_a_truncated_file_says_to_delete_it(mini, keep, name):
     path = put(mini) / name
     path.write_bytes(path.read_bytes()[:int(keep * path.stat().st_size)])
-    with pytest.raises(ValueError, match=rf"{name} is damaged.*delete it"):
+    with pytest.raises(ValueError, match=rf"{name}.*damaged.*delete both"):
         clinc150()
     put(mini)
     assert len(clinc150()) == 10  # nothing of the failure was kept
@@ -270,15 +270,15 @@ def test_a_truncated_file_says_to_delete_it(mini, keep, name):
 
 def test_bytes_that_are_no_text_are_found(mini):
     (put(mini) / "data_full.json").write_bytes(b"\xff\xfe\x00{")
-    with pytest.raises(ValueError, match=r"data_full\.json is damaged"):
+    with pytest.raises(ValueError, match="damaged.*codec"):
         clinc150()
 
 
 @pytest.mark.parametrize("data", [[1, 2], {"train": [["a", "b", "c"]]}, {"train": 3}, {"train": [{"text": "a"}]}, "x",
-                                  {"train": [[1, "a"], ["b", "a"]]}, {"train": [None]}])
+                                  {"train": [[1, "a"], ["b", "a"]]}, {"train": [None]}, {}])
 def test_json_of_another_shape_is_refused(mini, data):
     put(mini, data)
-    with pytest.raises(ValueError, match="JSON of another shape.*expected lists of|another version"):
+    with pytest.raises(ValueError, match="damaged.*expected the official JSON|another version"):
         clinc150()
 
 
@@ -297,7 +297,7 @@ def test_another_version_is_refused_by_its_content(mini, fault):
     if fault.startswith("the"):
         assert len(clinc150()) == 10
         return
-    with pytest.raises(ValueError, match="another version of the data: .* content .*; expected .*delete it"):
+    with pytest.raises(ValueError, match="another version of the data, .* content .*; expected .*delete both"):
         clinc150()
 
 
@@ -312,14 +312,14 @@ def test_all_of_clinc150_is_read_and_every_split_has_90_15_and_45_intents():
     assert len(texts) == 150 and texts.counts.sum() == 22499 and set(Counter(texts.groups).values()) == {15}
     repeated = [t for t, n in Counter(texts.read(texts.x)).items() if n > 1]
     assert len(repeated) == 4 and len(out_of_scope()) == 1200 and not set(out_of_scope()) & set(texts.texts)
-    for fold, (test, val) in FOLDS.items():
+    for fold, part_of in enumerate(FOLDS):
         for split in ("domains", "intents"):
             parts = {s: texts.subset(clinc150(split, fold=fold).splits[s]) for s in ("train", "val", "test")}
             assert [len(p) for p in parts.values()] == [90, 15, 45]
             assert len(set().union(*(p.names for p in parts.values()))) == 150
             shared = set(parts["train"].groups) & set(parts["test"].groups)
-            assert (not shared and set(parts["val"].groups) == {val} and set(parts["test"].groups) == set(test)
-                    if split == "domains" else len(shared) >= 8)
+            domains = {d: s for s in ("val", "test") for d in parts[s].groups}
+            assert (not shared and domains == part_of) if split == "domains" else len(shared) >= 8
 
 
 # names by language --------------------------------------------------------------------------------------------------
@@ -360,12 +360,7 @@ def test_the_script_alone_tells_many_languages_and_within_one_script_none(names)
     assert abs(meta_test(reader, FewShot(latin, 5, 1, 5, within="group"), 100).mean - 0.2) < 1e-6
 
 
-def test_too_many_names_are_asked_for_or_babel_is_missing(monkeypatch):
-    pytest.importorskip("babel")
-    with pytest.raises(ValueError, match=r"minimum=100000: a language has at most \d+ names of its own"):
-        languages(100_000)
-    with pytest.raises(ValueError, match="minimum"):
-        languages(0)
+def test_without_babel_it_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def without_babel(name, *args, **kwargs):

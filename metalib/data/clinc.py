@@ -2,22 +2,19 @@
 
 import hashlib
 import json
-from typing import Any
 
 from metalib.arguments import check_choice
+from metalib.data.classes import SPLIT_NAMES
 from metalib.data.root import fetch
 from metalib.data.texts import ClassTexts
 
-COMMIT = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
-URL = f"https://raw.githubusercontent.com/clinc/oos-eval/{COMMIT}/data/"
+URL = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/"
 MD5 = {"data_full.json": "30c29dc6ab78edf3b5dfa640be204cde", "domains.json": "9beee9d0f36e07e914c1e3a626bdcb4a"}
 CONTENT = ("1a618726fedb9459",)  # of what is in the files, however they are packed
 SOURCE = "CLINC150, Larson et al. (2019), EMNLP, doi 10.18653/v1/D19-1131, licence CC BY 3.0"
-FOLDS = {  # the domains that test, and the one that validates
-    0: (("banking", "credit_cards", "travel"), "work"),
-    1: (("kitchen_and_dining", "home", "auto_and_commute"), "utility"),
-    2: (("utility", "work", "small_talk"), "travel"),
-}
+FOLDS = ({"banking": "test", "credit_cards": "test", "travel": "test", "work": "val"},  # the other six train
+         {"kitchen_and_dining": "test", "home": "test", "auto_and_commute": "test", "utility": "val"},
+         {"utility": "test", "work": "test", "small_talk": "test", "travel": "val"})
 
 
 def clinc150(split: str = "domains", *, fold: int = 0) -> ClassTexts:
@@ -40,17 +37,13 @@ def clinc150(split: str = "domains", *, fold: int = 0) -> ClassTexts:
     unknown option), naming the fix.
     """
     check_choice(split, "split", "domains", "intents")
-    if fold not in FOLDS or isinstance(fold, bool):
-        raise ValueError(f"fold={fold!r}: expected {', '.join(map(str, FOLDS))}")
+    check_choice(fold, "fold", 0, 1, 2)
     pairs, domains = _read()
     domain = {intent: d for d, intents in domains.items() for intent in intents}
-    inside = sorted({(intent, text) for text, intent in pairs if intent != "oos"})
-    names = sorted({intent for intent, _ in inside})  # the order that the bank gives them
-    test, val = FOLDS[fold]
-    part = {d: "test" if d in test else "val" if d == val else "train" for d in domains}
-    splits = {s: [c for c, name in enumerate(names) if part[domain[name]] == s] for s in ("train", "val", "test")}
-    bank = ClassTexts.from_arrays([text for _, text in inside], [intent for intent, _ in inside], splits=splits,
-                                  groups=[domain[name] for name in names], source=SOURCE)
+    texts, intents = zip(*sorted({pair for pair in pairs if pair[1] != "oos"}))
+    groups = [domain[name] for name in sorted(set(intents))]  # the order that the bank gives them
+    splits = {s: [c for c, d in enumerate(groups) if FOLDS[fold].get(d, "train") == s] for s in SPLIT_NAMES}
+    bank = ClassTexts.from_arrays(texts, intents, groups=groups, splits=splits, source=SOURCE)
     return bank if split == "domains" else bank.split_classes((0.6, 0.1, 0.3), seed=fold)
 
 
@@ -62,21 +55,16 @@ def out_of_scope() -> tuple[str, ...]:
 def _read() -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """(all (text, intent), the intents of each domain), sorted, and known to be what was published."""
     paths = [fetch(f"clinc150/{name}", URL + name, md5) for name, md5 in MD5.items()]
-    fix = f"delete it, and it is downloaded again from {URL}; without a network, copy the official file there"
-    found: list[Any] = []
-    for path in paths:
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:  # JSON that ends early, bytes that are no text
-            raise ValueError(f"{path} is damaged ({error}): {fix}") from error
+    which, fix = " or ".join(map(str, paths)), f"delete both, and they are downloaded again from {URL}"
     try:
-        pairs = sorted((text, intent) for part in found[0].values() for text, intent in part)
-        domains = {domain: sorted(intents) for domain, intents in sorted(found[1].items())}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{paths[0]} or {paths[1]} is JSON of another shape ({error}); expected lists of [text, "
-                         f"intent] and of intents by domain: {fix}") from error
+        data, domains = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+        pairs = sorted((text, intent) for part in data.values() for text, intent in part)
+        domains = {domain: sorted(intents) for domain, intents in sorted(domains.items())}
+    except (AttributeError, TypeError, ValueError) as error:  # ends early, is no text, or JSON of another shape
+        raise ValueError(f"{which} is damaged ({error}); expected the official JSON, lists of [text, intent] and of "
+                         f"intents by domain: {fix}") from error
     digest = hashlib.sha256(json.dumps([pairs, domains]).encode()).hexdigest()[:16]
     if digest not in CONTENT:
-        raise ValueError(f"{paths[0]} or {paths[1]} is another version of the data: {len(pairs)} texts, {len(domains)} "
-                         f"domains, content {digest}; expected {' or '.join(CONTENT)}: {fix}")
+        raise ValueError(f"{which} is another version of the data, {len(pairs)} texts and {len(domains)} domains, "
+                         f"content {digest}; expected {' or '.join(CONTENT)}: {fix}")
     return pairs, domains

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from metalib.arguments import check_choice, check_whole
+from metalib.arguments import check_whole
 from metalib.data.classes import ClassData
 from metalib.data.inputs import as_examples
 
@@ -25,8 +25,8 @@ from metalib.data.inputs import as_examples
 class ClassTexts(ClassData):
     """M texts of n classes, sorted by class. Build one with `from_arrays`, draw tasks from its `encoded`.
 
-    Its `x`, int64 (M, 1), numbers the distinct texts, so that an audit sees one text that stands in two places. Tasks can
-    be drawn from the bank itself, to be read: `bank.read(episode.support.x[0])`.
+    Its `x`, int64 (M, 1), numbers the distinct texts, so that an audit sees one text that stands in two places. Tasks
+    can be drawn from the bank itself, to be read: `bank.read(episode.support.x[0])`.
 
     Attributes:
         texts: the distinct texts, in alphabetical order; example i is `texts[x[i, 0]]`.
@@ -43,14 +43,12 @@ class ClassTexts(ClassData):
                     source: str = "") -> Self:
         """A bank from M texts and one label a text; see `ClassData.from_arrays` for the rest.
 
-        Raises TypeError (something else than texts) or ValueError (an empty text), naming the first one.
+        Raises TypeError for an empty text and for what is none, naming the first one.
         """
         texts = list(x)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"text {i} is {text!r:.40}; expected a string: ClassData.from_arrays takes numbers")
-            if not text.strip():
-                raise ValueError(f"text {i} is empty: drop it with its label")
+        if odd := [f"text {i} is {text!r:.40}" for i, text in enumerate(texts)
+                   if not isinstance(text, str) or not text.strip()]:
+            raise TypeError(f"{odd[0]}: expected strings, none empty; drop it with its label (ClassData takes numbers)")
         distinct = sorted(set(texts))
         number = {text: i for i, text in enumerate(distinct)}
         bank = cls._sorted(torch.tensor([[number[text]] for text in texts]), labels, names, groups, splits)
@@ -80,11 +78,15 @@ class ClassTexts(ClassData):
 
     def digest(self) -> str:
         """12 hexadecimal digits of SHA-256 over texts, labels and names: the same on every machine."""
-        what = (self.names, self.labels.tolist(), self.read(self.x))
-        return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr((self.names, self.labels.tolist(), self.read(self.x))).encode()).hexdigest()[:12]
 
     def __repr__(self) -> str:
         return super().__repr__() + (f"\n{self.source}" if self.source else "")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case; a punctuation mark is one."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
 class Vocabulary:
@@ -94,30 +96,26 @@ class Vocabulary:
 
     Args:
         texts: of the *training* classes: a vocabulary that was read off the test texts has seen them.
-        level: "word" (in lower case; a punctuation mark is a word) or "character".
-        size: how many ids there are, those two included: the commonest tokens, ties in alphabetical order.
+        size: at most how many tokens have an id of their own: the commonest, ties in alphabetical order.
         length: tokens of a row.
+        split: a text's tokens: its `words`, or `list` for its characters.
+
+    Attributes:
+        ids: {token: id}.
+        size: how many ids there are with those two: the rows of an embedding table.
 
     Raises:
-        ValueError: an unknown level; a size below 3 or a length below 1.
+        ValueError: a size or length below 1.
     """
 
-    def __init__(self, texts: Iterable[str], *, level: str = "word", size: int = 5000, length: int = 16) -> None:
-        check_choice(level, "level", "word", "character")
-        check_whole(3, size=size)
-        check_whole(1, length=length)
-        self.level, self.length = level, length
-        counts = Counter(token for text in texts for token in self.split(text))
-        common = sorted(counts, key=lambda token: (-counts[token], token))[:size - 2]
+    def __init__(self, texts: Iterable[str], *, size: int = 5000, length: int = 16,
+                 split: Callable[[str], list[str]] = words) -> None:
+        check_whole(1, size=size, length=length)
+        counts = Counter(token for text in texts for token in split(text))
+        common = sorted(counts, key=lambda token: (-counts[token], token))[:size]
         self.ids = {token: i for i, token in enumerate(common, start=2)}
-
-    def split(self, text: str) -> list[str]:
-        """The tokens of one text."""
-        return list(text) if self.level == "character" else re.findall(r"\w+|[^\w\s]", text.lower())
+        self.size, self.length, self.split = len(common) + 2, length, split
 
     def __call__(self, texts: Iterable[str]) -> Tensor:
         rows = [[self.ids.get(token, 1) for token in self.split(text)[:self.length]] for text in texts]
         return torch.tensor([row + [0] * (self.length - len(row)) for row in rows])  # (M, length)
-
-    def __len__(self) -> int:
-        return len(self.ids) + 2
