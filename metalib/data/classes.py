@@ -7,13 +7,14 @@ never seen in training.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metalib.data.inputs import as_classes, as_examples, as_indices
+from metalib.data.inputs import Facts, as_classes, as_examples, as_facts, as_indices
 from metalib.functional import seeded
 
 SPLIT_NAMES = ("train", "val", "test")
@@ -33,6 +34,9 @@ class ClassData:
         base: int64 (n,), the character that a class is a rotation of: two rotations of one character have the same
             base and must not meet in one episode.
         splits: {"train": class indices, "val": ..., "test": ...}, or None for a bank without splits.
+        about: {name: one value an example, (M,)}, what is known about each example that no learner must use: the
+            patient, the smear, the writer, the scanner, the place in the file. Strings are categories, numbers have a
+            distance. Learners never see them; `FewShot(apart=)` parts by one, and `audit` says what each gives away.
     """
 
     x: Tensor
@@ -43,23 +47,26 @@ class ClassData:
     groups: tuple[str, ...]
     base: Tensor
     splits: dict[str, tuple[int, ...]] | None = None
+    about: Facts = field(default_factory=dict)
     _what: ClassVar[str] = "examples"
 
     @classmethod
     def from_arrays(cls, x: Any, labels: Any, *, names: Sequence[str] | None = None,
-                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None) -> Self:
+                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None,
+                    about: Mapping[str, Any] | None = None) -> Self:
         """A bank from any array of examples and one label an example.
 
         x: (M, ...), numbers: feature vectors, rows of a table, token ids (which stay integers). labels: (M,)
         integers or strings, in any order; the distinct values, ascending, become classes 0 .. n-1, and their names.
-        `names`, `groups` (one string a class) and `splits` (class indices) refer to that numbering. Raises ValueError
-        or TypeError, naming what was given and the fix.
+        `names`, `groups` (one string a class) and `splits` (class indices) refer to that numbering. `about`: facts
+        that no learner must use, {name: numbers or strings, (M,)}, in the order of x. Raises ValueError or TypeError,
+        naming what was given and the fix.
         """
-        return cls._sorted(as_examples(x), labels, names, groups, splits)
+        return cls._sorted(as_examples(x), labels, names, groups, splits, about)
 
     @classmethod
     def _sorted(cls, x: Tensor, labels: Any, names: Sequence[str] | None, groups: Sequence[str] | None,
-                splits: Mapping[str, Iterable[int]] | None) -> Self:
+                splits: Mapping[str, Iterable[int]] | None, about: Mapping[str, Any] | None = None) -> Self:
         labels, values = as_classes(labels, len(x), cls._what)
         if names is not None and isinstance(values[0], str):
             raise ValueError(f"the labels are strings, {values[:3]} ..., and become the names: leave names= out")
@@ -68,7 +75,8 @@ class ClassData:
         bank = cls(x=x[order], labels=labels[order], starts=counts.cumsum(0) - counts, counts=counts,
                    names=_per_class(names if names is not None else values, n, "names"),
                    groups=_per_class(groups if groups is not None else [""] * n, n, "groups"),
-                   base=torch.arange(n, device=labels.device))
+                   base=torch.arange(n, device=labels.device),
+                   about={k: v[order.cpu()] for k, v in as_facts(about, len(x)).items()})
         return bank if splits is None else bank._with_splits(splits)
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
@@ -124,9 +132,44 @@ class ClassData:
         rows = torch.arange(len(labels), device=pick.device) + (self.starts[pick] - starts)[labels]  # (M',)
         new = {old: i for i, old in enumerate(classes)}
         return replace(self, x=self.x[rows], labels=labels, starts=starts, counts=counts,
+                       about={k: v[rows.cpu()] for k, v in self.about.items()},
                        names=tuple(self.names[c] for c in classes), groups=tuple(self.groups[c] for c in classes),
                        base=torch.unique(self.base[pick], return_inverse=True)[1],
                        splits=self._map_splits(lambda cs: [new[c] for c in cs if c in new]))
+
+    def where(self, **facts: Any) -> Self:
+        """Only the examples of which these facts hold: `bank.where(part="test")`; a list means any of its values.
+
+        All classes stay, with their numbers and splits. Raises ValueError: a class would be left with no example, or
+        the bank has no such fact.
+        """
+        keep = np.all([np.isin(self.fact(k), v) for k, v in facts.items()], axis=0) | np.zeros(len(self.x), bool)
+        rows = torch.from_numpy(np.flatnonzero(keep)).to(self.device)
+        counts = torch.bincount(self.labels[rows], minlength=len(self))
+        if not bool(counts.all()):
+            raise ValueError(f"no example of class {self.names[int(counts.argmin())]!r} has {facts}")
+        return replace(self, x=self.x[rows], labels=self.labels[rows], starts=counts.cumsum(0) - counts, counts=counts,
+                       about={k: v[keep] for k, v in self.about.items()})
+
+    def by(self, fact: str, least: int = 1) -> Self:
+        """The same examples with the values of a fact as their classes, in so far as `least` examples have the value.
+
+        `bank.by("smear")` has one class a smear; what was the class is now the fact "class".
+        """
+        values, inverse, counts = np.unique(self.fact(fact), return_inverse=True, return_counts=True)
+        if not (keep := counts[inverse] >= least).any():
+            raise ValueError(f"no value of {fact!r} has {least} examples; the commonest has {counts.max()}")
+        about = {**self.about, "class": np.array(self.names)[self.labels.cpu()]}
+        return self._sorted(self.x[torch.from_numpy(keep).to(self.device)], inverse[keep],
+                            [str(v) for v in values[counts >= least]], None, None,
+                            {k: v[keep] for k, v in about.items()})
+
+    def fact(self, name: str) -> np.ndarray:
+        """The values of a fact, (M,). Raises ValueError naming those that there are."""
+        if name not in self.about:
+            raise ValueError(f"no fact {name!r}; this bank has {', '.join(map(repr, self.about)) or 'none'}: give it "
+                             f"with from_arrays(..., about={{{name!r}: one value an example}})")
+        return self.about[name]
 
     def to(self, device: str | torch.device) -> Self:
         """The same bank with its tensors on `device`."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,15 +25,17 @@ class ClassImages(ClassData):
 
     @classmethod
     def from_arrays(cls, images: Any, labels: Any, *, names: Sequence[str] | None = None,
-                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None) -> Self:
+                    groups: Sequence[str] | None = None, splits: Mapping[str, Iterable[int]] | None = None,
+                    about: Mapping[str, Any] | None = None) -> Self:
         """A bank from an array of images and one label an image.
 
         images: (M, H, W) or channels-first (M, C, H, W); uint8, float in [0, 1], or bool (True is ink, 255). labels:
         (M,) integers or strings, in any order; the distinct values, ascending, become classes 0 .. n-1, and their
-        names. `names`, `groups` (one string a class) and `splits` (class indices) refer to that numbering. Raises
-        ValueError or TypeError, naming what was given and the fix.
+        names. `names`, `groups` (one string a class) and `splits` (class indices) refer to that numbering. `about`:
+        facts that no learner must use, {name: numbers or strings, (M,)}. Raises ValueError or TypeError, naming what
+        was given and the fix.
         """
-        return cls._sorted(as_uint8(images), labels, names, groups, splits)
+        return cls._sorted(as_uint8(images), labels, names, groups, splits, about)
 
     @classmethod
     def from_folder(cls, path: str | Path, *, size: int | None = None, grayscale: bool = True,
@@ -73,5 +76,5 @@ class ClassImages(ClassData):
             labels=torch.cat([self.labels + r * n for r in turns]),
             starts=torch.cat([self.starts + r * len(self.images) for r in turns]), counts=self.counts.repeat(4),
             names=tuple(f"{name} rot{90 * r}" if r else name for r in turns for name in self.names),
-            groups=self.groups * 4, base=self.base.repeat(4),
+            about={k: np.tile(v, 4) for k, v in self.about.items()}, groups=self.groups * 4, base=self.base.repeat(4),
             splits=self._map_splits(lambda cs: [r * n + c for r in turns for c in cs]))

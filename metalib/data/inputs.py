@@ -1,11 +1,13 @@
 """What a reader brings: arrays and labels, checked, in the form that a bank keeps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Facts = Mapping[str, np.ndarray]  # name -> numbers or strings, one an example
 
 
 def as_uint8(images: Any) -> Tensor:
@@ -102,6 +104,20 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
         return torch.as_tensor(inverse), values.tolist()
     values, inverse = torch.unique(_signed(labels, "labels"), return_inverse=True)
     return inverse, values.tolist()
+
+
+def as_facts(about: Mapping[str, Any] | None, n: int) -> dict[str, np.ndarray]:
+    """{name: numbers or strings, (n,)}, whatever arrays or lists they came in (booleans are categories); or an error."""
+    facts = {}
+    for name, given in (about or {}).items():
+        array = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
+        array = np.array(array.tolist()) if array.dtype == object else array
+        array = array.astype(str) if array.dtype.kind in "bSUT" else array
+        if array.shape != (n,) or array.dtype.kind not in "iufU" or array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"about={{{name!r}: ...}} is {array.dtype} of shape {array.shape}; expected numbers or "
+                             f"strings, ({n},), one an example and none missing: say 'unknown' where it is")
+        facts[str(name)] = array
+    return facts
 
 
 def as_indices(classes: Iterable[int], what: str) -> list[int]:

@@ -37,10 +37,11 @@ def data_root() -> Path:
     return root
 
 
-def fetch(relative: str, url: str, md5: str) -> Path:
+def fetch(relative: str, url: str, md5: str | None) -> Path:
     """The path of a data file: found under the data root or the user folder, else downloaded from `url`.
 
-    The MD5 is verified for what is downloaded, not for what is already there. A download is written to a
+    The MD5 is verified for what is downloaded, not for what is already there; None where the source packs its files
+    anew for each download, so that the reader has to check what is in them. A download is written to a
     temporary name first, so an interrupted one leaves nothing behind.
     Raises FileNotFoundError saying what is missing, where it was looked for, and how to get it.
     """
@@ -50,12 +51,13 @@ def fetch(relative: str, url: str, md5: str) -> Path:
             return path
     target = next((path for path in wanted if _writable(path.parent)), None)
     looked = " and ".join(str(path) for path in wanted)
-    by_hand = (f"To get it by hand: download {url} (MD5 {md5}) on any machine and put it at {wanted[0]}, or set "
-               "METALIB_DATA to a folder that has it.")
+    by_hand = (f"To get it by hand: download {url}{f' (MD5 {md5})' if md5 else ''} on any machine and put it at "
+               f"{wanted[0]}, or set METALIB_DATA to a folder that has it.")
     if target is None:
         raise FileNotFoundError(f"{wanted[0].name} is missing: looked for {looked}; not writable. {by_hand}")
     try:
-        pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent, progressbar=sys.stderr.isatty())
+        pooch.retrieve(url, f"md5:{md5}" if md5 else None, fname=target.name, path=target.parent,
+                       progressbar=sys.stderr.isatty())
     except ValueError as error:  # pooch's word for a checksum that does not match
         raise FileNotFoundError(f"{target.name} was downloaded from {url}, but its checksum is wrong (a damaged or "
                                 f"changed file; nothing was kept): try again. {by_hand}") from error

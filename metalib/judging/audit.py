@@ -1,16 +1,17 @@
 """What makes a few-shot number believable: the protocol, the floor it starts from, and checks for the usual leaks."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from metalib.arguments import check_whole
-from metalib.data import ClassImages
+from metalib.data import ClassData, ClassImages
 from metalib.episode import Episode, joined
 from metalib.functional import seeded
 from metalib.judging.evaluate import Score, meta_test
+from metalib.judging.facts import Fact, facts
 from metalib.judging.overlap import digest_of, follows_generator, near_pairs, shared_with
 from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot, Tasks
@@ -45,6 +46,11 @@ class Audit:
         near_images: (support, query) pairs of one class that differ by less than a twentieth of what such a pair
             usually differs by: an image saved twice, one more frame of a film. Only floats of 16 numbers and more are
             looked at, and images.
+        facts: of each fact about the examples (`ClassData.about`), what it alone predicts and how often a query shares
+            it with the support; empty where the bank has none.
+        both_sides: what training and test have in common, groups (scripts, domains) and values of facts that are
+            strings (patients), in words; None if no training bank was given. Printed, not judged: Omniglot's published
+            split shares an alphabet, and a test on new patients shares the hospital.
 
     Twins and near pairs are printed, not judged: you know your data. No audit sees a copy that was turned, cropped or
     rescaled, nor one thing under two class names.
@@ -69,13 +75,17 @@ class Audit:
     follows_generator: bool = True
     what: str = "image"
     near_images: int = 0
+    facts: tuple[Fact, ...] = ()
+    both_sides: tuple[str, ...] | None = None
 
     @property
     def passed(self) -> bool:
         """No image in support and query, no class twice, labels independent of classes (within 5 standard errors),
-        tasks that follow their generator, and no test episode or test image that training has seen."""
+        tasks that follow their generator, no test episode or test image that training has seen, and no fact that alone
+        predicts labels more than 5 standard errors above chance."""
         return (self.shared_images == 0 and not self.repeated_classes and (self.label_bias or 0) < 5
-                and self.follows_generator and not self.shared_episodes and not self.seen_images)
+                and self.follows_generator and not self.shared_episodes and not self.seen_images
+                and not any(fact.leaks for fact in self.facts))
 
     def __str__(self) -> str:
         shot, query = ("a varying number of" if n is None else n for n in (self.shot, self.query))
@@ -102,6 +112,9 @@ class Audit:
             lines.append(f"test {a}s that training has seen: {self.seen_images}")
         if self.score is not None:
             lines.append(f"result: {self.score}, seed {self.score.seed}, episodes {self.score.digest}")
+        lines += map(str, self.facts)
+        if self.both_sides is not None:
+            lines.append(f"in training as well: {', '.join(self.both_sides) or 'no group'}")
         if self.near_images:
             lines.append(f"nearly identical pairs: {self.near_images}")
         passed = "audit passed" + (", but look at these pairs: are they copies?"
@@ -110,7 +123,7 @@ class Audit:
 
 
 def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed: int = 0,
-          training: Iterable[Episode] | None = None) -> Audit:
+          training: Iterable[Episode] | None = None, trained_on: ClassData | None = None) -> Audit:
     """Look at a task distribution the way a sceptical reader would.
 
     Args:
@@ -120,6 +133,7 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
         episodes: how many episodes to inspect.
         seed: of those episodes.
         training: the meta-batches of training, from `training_episodes(tasks, config)`, to look for the test's among.
+        trained_on: the bank that training drew from, to look for this bank's groups, patients and the like in.
 
     Returns:
         An `Audit`; print it, or assert its `passed`.
@@ -136,8 +150,10 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     n, first = (score.n, score.seed) if score is not None and score.seed is not None else (episodes, seed)
     seen = (None, None) if training is None else shared_with(tasks, training, episodes=n, seed=first)
     follows = follows_generator(tasks, seed)
+    found = tuple(facts(tasks, episodes, seed)) if hasattr(tasks, "sample_rows") else ()
+    both = None if trained_on is None else _both_sides(tasks, trained_on)
     if not isinstance(tasks, FewShot):
-        return _of_episodes(tasks, score, episodes, seed, *seen, follows)
+        return replace(_of_episodes(tasks, score, episodes, seed, *seen, follows), facts=found, both_sides=both)
     classes, examples = tasks.sample_indices(episodes, generator=seeded(seed))
     bank, K = tasks.images, tasks.shot
     rows = bank.starts.cpu()[classes][..., None] + examples  # (T, N, K+Q)
@@ -153,7 +169,19 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
                  meta_test(PixelFloor(), tasks, episodes, seed), shared, twins,
                  int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
                  episodes, score, *seen, follows, "image" if isinstance(bank, ClassImages) else "example",
-                 near_pairs(one_by_one(tasks, episodes, seeded(seed))))
+                 near_pairs(one_by_one(tasks, episodes, seeded(seed))), found, both)
+
+
+def _both_sides(tasks: Tasks, trained_on: ClassData) -> tuple[str, ...]:
+    """What the bank of the tasks shares with that of training: groups by name, values of facts by number."""
+    bank = getattr(tasks, "images", None)
+    if not isinstance(bank, ClassData) or not isinstance(trained_on, ClassData):
+        raise TypeError(f"trained_on= compares two banks, that of {type(tasks).__name__}.images and that of "
+                        f"training; these are a {type(bank).__name__} and a {type(trained_on).__name__}")
+    facts = {name: (set(bank.fact(name)), set(trained_on.fact(name))) for name in bank.about
+             if name in trained_on.about and bank.fact(name).dtype.kind == "U"}
+    return (*sorted(set(bank.groups) & set(trained_on.groups) - {""}),
+            *(f"{len(a & b)} of {len(a)} values of {name}" for name, (a, b) in facts.items() if a & b))
 
 
 def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, shared_episodes: int | None,

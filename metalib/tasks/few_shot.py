@@ -1,12 +1,19 @@
 """Tasks made from a bank of labelled examples: N-way K-shot episodes, and plain classification written as tasks."""
 
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from metalib.arguments import check_whole
 from metalib.data.classes import ClassData
 from metalib.episode import Data, Episode
+from metalib.functional import seeded
 from metalib.tasks.protocol import check_request
+
+ORDERS = 100  # random orders of a fact's values that are tried before a bank is refused
 
 
 class FewShot:
@@ -27,21 +34,34 @@ class FewShot:
         query: Q, query examples per class.
         within: "group" draws all classes of an episode from one group (an alphabet, a domain), each group equally
             often; None draws them from the whole bank.
+        apart: a fact of the bank (`about`): a patient, a smear, a writer is in an episode's support or in its query,
+            whatever the class, never in both (see `Parted`).
+        queries: another bank of the same classes, in the same order, that the query is drawn from: the official test
+            part, say, where `images` is the training part. None: the same bank, and no example twice.
         dtype: of the images, or of whatever holds floating-point numbers; None takes PyTorch's default dtype.
 
     Raises:
         ValueError: fewer than N classes (rotations of one character count once) in the bank or, with `within`, in one
-            of its groups; a class with fewer than K + Q examples.
+            of its groups; a class with fewer than K + Q examples; a class that `apart` cannot part; `queries` of
+            other classes.
     """
 
+    def __new__(cls, *given: Any, apart: str | None = None, queries: ClassData | None = None, **options: Any) -> Self:
+        """A `Parted` where support and query have rules of their own."""
+        return super().__new__(Parted if cls is FewShot and (apart, queries) != (None, None) else cls)
+
     def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
-                 within: str | None = None, dtype: torch.dtype | None = None) -> None:
+                 within: str | None = None, apart: str | None = None, queries: ClassData | None = None,
+                 dtype: torch.dtype | None = None) -> None:
         dtype = torch.get_default_dtype() if dtype is None else dtype
         images = _bank(images, dtype)
         check_whole(1, way=way, shot=shot, query=query)
         way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
-        self.within = within
+        self.within, self.apart = within, apart
+        if (apart, queries) != (None, None) and not isinstance(self, Parted):
+            raise TypeError(f"{type(self).__name__} draws as FewShot does, which knows no apart= and no queries=: make "
+                            "it a subclass of metalib.tasks.few_shot.Parted")
         base, per_base = images.base.cpu().unique(return_counts=True)
         if len(base) < way:
             raise ValueError(f"{len(base)} classes cannot make a {way}-way episode: lower way= or add classes")
@@ -100,13 +120,77 @@ class FewShot:
         keys = keys.masked_fill(torch.arange(keys.shape[-1]) >= counts[..., None], -1.0)
         return classes, keys.topk(self.shot + self.query).indices  # (T, N, K+Q), distinct
 
+    def sample_rows(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Episodes as rows of the bank, for an audit: support (T, N*K), labels, query (T, N*Q), labels, by class."""
+        classes, examples = self.sample_indices(n, generator=generator)
+        index = self._starts[classes][..., None] + examples  # (T, N, K+Q)
+        y = torch.arange(self.way)[:, None].expand_as(index)
+        return tuple(part.flatten(1) for side in (slice(self.shot), slice(self.shot, None))
+                     for part in (index[..., side], y[..., side]))
+
     def _data(self, index: Tensor, y: Tensor) -> Data:
         bank = self.images
         return Data(bank.rows(index, self.dtype), y.to(bank.device).contiguous(), self.way)  # x (T, M, C, H, W)
 
     def __repr__(self) -> str:
         within = "" if self.within is None else f", within={self.within!r}"
+        within += "" if self.apart is None else f", apart={self.apart!r}"
         return f"FewShot(way={self.way}, shot={self.shot}, query={self.query}, classes={len(self._counts)}{within})"
+
+
+class Parted(FewShot):
+    """What `FewShot(..., apart=, queries=)` is: support and query of an episode come from two sides of the bank.
+
+    `apart`: each episode puts the values of the fact in random order and cuts it, for all its classes alike, in the
+    middle of the places that leave K support and Q query examples of every class; an order without such a place is
+    drawn again, at most 100 times. Given the cut, each class's examples on a side are equally likely.
+    `queries`: `images` becomes one bank of both, whose fact "side" says which example is whose.
+    """
+
+    def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
+                 within: str | None = None, apart: str | None = None, queries: ClassData | None = None,
+                 dtype: torch.dtype | None = None) -> None:
+        if queries is not None and isinstance(images, ClassData):
+            images = _joined(images, queries)
+        super().__init__(images, way, shot, query, within=within, apart=apart, queries=queries, dtype=dtype)
+        side = images.about["side"] if queries is not None else np.full(len(images.x), "either")
+        self._may = [torch.from_numpy(side != other) for other in ("query", "support")]  # be support, be query: (M,)
+        values = side if apart is None else images.fact(apart)
+        self._code = torch.from_numpy(np.unique(values, return_inverse=True)[1])  # (M,)
+        labels, V = images.labels.cpu(), int(self._code.max()) + 1
+        self._held = [torch.bincount((labels * V + self._code)[may], minlength=len(images) * V).view(-1, V)
+                      for may in self._may]  # examples of each class and value, (n, V)
+        self._near(torch.arange(len(images))[:, None], seeded(0))  # can each class be parted, for itself?
+
+    def sample_indices(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(classes (T, N), examples within each class (T, N, K+Q)), the support's first."""
+        classes, _ = super().sample_indices(n, generator=generator)
+        place = torch.arange(int(self._counts[classes].max()))
+        rows = (self._starts[classes][..., None] + place).clamp(max=len(self._code) - 1)  # (T, N, P)
+        near = self._near(classes, generator)[:, None].expand(-1, self.way, -1).gather(2, self._code[rows])
+        there = place < self._counts[classes][..., None]
+        keys = torch.rand(rows.shape, generator=generator, dtype=torch.float64)
+        return classes, torch.cat([keys.masked_fill(~(open_ & may[rows] & there), -1.0).topk(size).indices for
+                                   open_, may, size in zip((near, ~near), self._may, (self.shot, self.query))], -1)
+
+    def _near(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Which values are the support's, (T, V); the query's are the others."""
+        T, N = classes.shape
+        near, found = torch.zeros(T, self._held[0].shape[1], dtype=torch.bool), torch.zeros(T, 1, dtype=torch.bool)
+        for _ in range(ORDERS):
+            order = torch.rand(near.shape, generator=generator, dtype=torch.float64).argsort(1)
+            first, last = (held[classes].gather(2, order[:, None].expand(-1, N, -1)).cumsum(2) for held in self._held)
+            cuts = ((first >= self.shot) & (last[..., -1:] - last >= self.query)).all(1)  # (T, V), in one run
+            middle = cuts.int().argmax(1, keepdim=True) + (cuts.sum(1, keepdim=True) - 1) // 2
+            near = torch.where(found, near, order.argsort(1) <= middle)
+            found |= cuts.any(1, keepdim=True)
+            if found.all():
+                return near
+        names = [self.images.names[c] for c in classes[int(found.int().argmin())].tolist()]
+        raise ValueError(f"{'queries=' if self.apart is None else f'apart={self.apart!r}'} cannot part "
+                         f"{' and '.join(map(repr, names))}: in {ORDERS} random orders of the values no cut left "
+                         f"{self.shot} support and {self.query} query examples of each class. Lower shot= or query=, "
+                         "or leave out classes whose examples share few values")
 
 
 class Classify:
@@ -137,6 +221,21 @@ class Classify:
 
     def __repr__(self) -> str:
         return f"Classify(batch={self.batch}, classes={self.way})"
+
+
+def _joined(images: ClassData, queries: ClassData) -> ClassData:
+    """One bank of both, whose fact "side" says which examples are the support's."""
+    if not isinstance(queries, ClassData) or (queries.names, queries.shape) != (images.names, images.shape):
+        has = f"{queries.names[:4]} ..., {queries.shape}" if isinstance(queries, ClassData) else type(queries).__name__
+        raise ValueError(f"queries= has {has}; expected a bank of the same classes in the same order, "
+                         f"{images.names[:4]} ..., {images.shape}")
+    sides = ("support", images), ("query", queries)
+    both = type(images).from_arrays(
+        torch.cat([images.x, queries.x]), torch.cat([images.labels, queries.labels]), names=images.names,
+        groups=images.groups, about={name: np.concatenate([bank.about[name] for _, bank in sides])
+                                     for name in images.about if name in queries.about}
+        | {"side": np.concatenate([np.full(len(bank.x), side) for side, bank in sides])})
+    return replace(both, base=images.base)
 
 
 def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
