@@ -16,8 +16,8 @@ Tuning: one outer rate for each method and training set, by 5-way tasks of the v
 after a third of the steps; the grid grows where its edge wins. Nothing is chosen on a test task.
 
 Test: the same 300 tasks for all rows, 5-way 1-shot with ten queries a class (cells: 3-way) of the test splits; of all
-ten digits, in the middle of the paper and moved by up to 4 pixels; and of blood cells, grey, dark for light, one a class
-and smear. "Pixels, centred" moves each picture's ink to the middle before pixels are compared.
+ten digits, in the middle of the paper and moved by up to 4 pixels; and of blood cells, grey, dark for light, one of a
+class a smear. "Pixels, centred" moves each picture's ink to the middle before pixels are compared.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def columns() -> dict[str, ClassImages]:
 
 
 def cells() -> dict[str, ClassImages]:
-    """Blood cells as the drawn domains are, bright on dark; of a smear the first of each class, so that none repeats."""
+    """Blood cells as the drawn domains are, bright on dark; of a smear the first of each class."""
     try:
         bank = importlib.import_module("metalib.data.bccd").bccd()
     except ImportError:
@@ -155,11 +155,14 @@ def rate(work: Work, method: str, name: str, args: argparse.Namespace) -> dict[s
     found: dict[float, float] = {}
     if method == "classifier x10":  # ten times the steps with the rate of the one that has as many as the others
         return rate(work, "classifier", name, args)
-    grid = list(args.rates)
+    grid, steps = list(args.rates), max(1, args.iterations // 3)
+
+    def tried(lr: float) -> float:
+        return meta_test(trained(method, name, 0, lr, steps), rehearsal(name), args.tuning, seed=1).mean
+
     while grid:
         lr = grid.pop(0)
-        found[lr] = work.part(f"tuning: {method}, {name}, {lr:g}", lambda: meta_test(
-            trained(method, name, 0, lr, max(1, args.iterations // 3)), rehearsal(name), args.tuning, seed=1).mean)
+        found[lr] = work.part(f"tuning: {method}, {name}, {lr:g}", lambda: tried(lr))  # noqa: B023
         best = max(found, key=lambda r: found[r])
         if not grid and len(args.rates) > 1 and best in (min(found), max(found)) and len(found) < 7:
             grid = [float(f"{best * (0.3 if best == min(found) else 3):.1g}")]

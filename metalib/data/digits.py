@@ -11,7 +11,7 @@ from metalib.data.images import ClassImages
 from metalib.functional import seeded
 
 CONTENT = ("87ff0c9e40dc",)  # SHA-256 of the images, one byte a pixel, then of the labels: of all accepted versions
-SIDE, SIZE = 20, 28  # of the enlarged digit, and of the paper: a margin of 4
+SIDE, MARGIN = 20, 4  # of the enlarged digit, and around it: 28 pixels of paper
 
 
 def digits(shift: int = 0, seed: int = 0) -> ClassImages:
@@ -27,22 +27,20 @@ def digits(shift: int = 0, seed: int = 0) -> ClassImages:
     doi:10.24432/C50P49, CC BY 4.0.
     """
     check_whole(0, shift=shift)
-    margin = (SIZE - SIDE) // 2
-    if shift > margin:
-        raise ValueError(f"shift={shift}: at most {margin} pixels, or ink would be lost at the edge")
+    if shift > MARGIN:
+        raise ValueError(f"shift={shift}: at most {MARGIN} pixels, or ink would be lost at the edge")
     try:
         from sklearn.datasets import load_digits  # 100 MB that only this needs
     except ImportError as error:
-        raise ImportError('digits() needs scikit-learn, which is not installed: pip install "metalib[images]"'
-                          ) from error
+        raise ImportError('digits() needs scikit-learn: pip install "metalib[images]"') from error
     small, labels = load_digits(return_X_y=True)
     content = small.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()
     if (found := hashlib.sha256(content).hexdigest()[:12]) not in CONTENT:
         raise ValueError(f"scikit-learn's digits are other ones (digest {found}, expected {' or '.join(CONTENT)}), and "
                          "results would not be comparable: pip install --force-reinstall scikit-learn")
     ink = (small.reshape(-1, 8, 8) * 255 // 16).astype(np.uint8)
-    large = [Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for x in ink]
-    paper = np.pad(np.stack([np.asarray(x) for x in large]), ((0, 0), (margin, margin), (margin, margin)))
+    large = (np.asarray(Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for x in ink)
+    paper = [np.pad(x, MARGIN) for x in large]
     moves = torch.randint(-shift, shift + 1, (len(paper), 2), generator=seeded(seed)).tolist()
     return ClassImages.from_arrays(np.stack([np.roll(x, move, (0, 1)) for x, move in zip(paper, moves)]), labels,
                                    names=[f"digit/{d}" for d in range(10)], groups=["digits"] * 10)

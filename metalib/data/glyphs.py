@@ -24,7 +24,7 @@ from PIL import ImageFont
 from metalib.data import lettering
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.lettering import Jitter, ink, typeface
+from metalib.data.lettering import ink, typeface
 from metalib.data.root import cached
 
 # First word of a letter's Unicode name -> script. Of two look-alikes the first in this order is kept: test
@@ -42,9 +42,7 @@ FONTS = (
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
 )
 REFERENCES = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono")  # look-alikes are judged in these
-DRAWINGS, SIZE = 20, 28
-# Chosen so that comparing raw pixels is as hard as on Omniglot (about 48 % at 5-way 1-shot on the test split).
-JITTER = Jitter(side=(15.0, 19.0), shift=2.2, stretch=0.1, turn=0.15, slant=0.15)
+DRAWINGS, SIZE, SIDE = 20, 28, (15.0, 19.0)
 
 
 class Letter(NamedTuple):
@@ -133,4 +131,4 @@ def _drawings(letter: Letter, fonts: list[ImageFont.FreeTypeFont], seed: int) ->
     looks = [(ink(font, letter.character), 0.0) for font in fonts]
     if len(looks) < 4:  # the script has no oblique: add slanted copies
         looks += [(image, 0.2) for image, _ in looks]
-    return lettering.drawings(looks, DRAWINGS, SIZE, JITTER, rng)
+    return lettering.drawings(looks, DRAWINGS, SIZE, SIDE, rng)

@@ -3,16 +3,9 @@
 One name, such as "horse", is drawn by three to six families of icons: a class is a name, and its 16 drawings take the
 families in turn. Names of companies are left out: logos are trademarks, and every family draws them alike.
 
-    family                 version          licence of the font   notice
-    Font Awesome Free      6.7.2, 5.15.4    SIL OFL 1.1           Copyright (c) Fonticons, Inc., fontawesome.com
-    Elusive Icons          2.0              SIL OFL 1.1           elusiveicons.com
-    Phosphor               1.3.0            MIT                   Copyright (c) Phosphor Icons, phosphoricons.com
-    Material Design Icons  6.9.96           Apache 2.0            Pictogrammers, pictogrammers.com
-    Remix Icon             2.5.0            Apache 2.0            Remix Design, remixicon.com
-    Codicons               0.0.36           CC BY 4.0             Copyright (c) Microsoft Corporation
-
-The licences are those that qtawesome states. The pictures made here are turned, stretched and made small; `NOTICE` has
-these lines for a page that shows them.
+The families are Font Awesome Free and Elusive Icons (SIL OFL 1.1), Phosphor (MIT), Material Design Icons and Remix Icon
+(Apache 2.0), and Codicons (CC BY 4.0), as qtawesome states. `NOTICE` has a line for each, with version and copyright,
+for a page that shows what is drawn here; pictograms.json beside this file has the fonts, styles and digests.
 """
 
 import hashlib
@@ -25,45 +18,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFont
 
-from metalib.arguments import check_whole
 from metalib.data import lettering
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.lettering import Jitter, ink, typeface
+from metalib.data.lettering import ink, typeface
 from metalib.data.root import cached
 
-NOTICE = "\n".join(__doc__.splitlines()[5:12])
-WHEEL = "1.4.2"
-# SHA-256 of each font and of its character map, in all versions that are accepted.
-FILES = {
-    "fontawesome6-solid-webfont-6.7.2": ("9e81b0a5fa3a",),
-    "fontawesome5-solid-webfont-5.15.4": ("b7c14d94b0d8",),
-    "fontawesome6-regular-webfont-6.7.2": ("3a721c883e8e",),
-    "fontawesome5-regular-webfont-5.15.4": ("29ae54c36759",),
-    "elusiveicons-webfont-2.0": ("8553c673f9f9",),
-    "phosphor-1.3.0": ("68849993ca31",),
-    "materialdesignicons6-webfont-6.9.96": ("c746e97ae307",),
-    "remixicon-2.5.0": ("bcab7b04fd94",),
-    "codicon-0.0.36": ("d6b6503ee34b",),
-    "fontawesome6-brands-webfont-6.7.2": ("8e9e2901fc0b",),
-    "fontawesome5-brands-webfont-5.15.4": ("bbe9d3c1d088",),
-}
-SOLID, REGULAR, MATERIAL = list(FILES)[:2], list(FILES)[2:4], ["materialdesignicons6-webfont-6.9.96"]
-BRANDS = list(FILES)[-2:]
-# Family -> its styles: (the fonts that have it, the newer first; what the style adds to a name).
-FAMILIES: dict[str, list[tuple[list[str], str]]] = {
-    "Font Awesome": [(SOLID, ""), (REGULAR, "")],
-    "Elusive": [(["elusiveicons-webfont-2.0"], "")],
-    "Phosphor": [(["phosphor-1.3.0"], suffix) for suffix in ("", "-bold", "-fill")],  # light and thin fade away
-    "Material Design": [(MATERIAL, ""), (MATERIAL, "-outline")],
-    "Remix": [(["remixicon-2.5.0"], "-fill"), (["remixicon-2.5.0"], "-line")],
-    "Codicons": [(["codicon-0.0.36"], "")],
-}
-# Across splits, look-alikes are judged where icons are outlines: filled ones resemble each other as all blots do.
-OUTLINES = (("Phosphor", 0), ("Remix", 1), ("Material Design", 1), ("Codicons", 0))
-LEAST, DRAWINGS, SIZES = 3, 16, (28, 64)
+# Families, their fonts (a newer one first, where a name may be in either), what a style adds to a name, and SHA-256
+# digests of each font and its character map together, of all versions that are accepted.
+TABLE = json.loads(Path(__file__).with_name("pictograms.json").read_text(encoding="utf-8"))
+NOTICE = "\n".join("{family} {version}: {licence}, {notice}".format(**family) for family in TABLE["families"])
+STYLES = [(family["family"], i, style) for family in TABLE["families"] for i, style in enumerate(family["styles"])]
+LEAST, DRAWINGS, SIZES, SIDE = 3, 16, (28, 64), (18.0, 23.0)
 HELD_OUT = {"test": range(20), "val": range(20, 32)}  # percent of first words, by their hash; train has the others
-JITTER = Jitter(side=(18.0, 23.0), shift=2.2, stretch=0.1, turn=0.15, slant=0.15)
 
 
 class Icon(NamedTuple):
@@ -78,27 +45,26 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
     """Some two hundred icons, 16 drawings each by three to six families, uint8 size x size, ink 255, with splits.
 
     Classes are names that at least three families draw; of names that look alike, as for the letters of `glyphs`, one
-    is kept. Groups are first words ("file" of "file-pdf"), and no group is in two splits. Size 64 shows the same
-    drawings as 28, only finer. Drawn once (about half a minute) and then read from the cache under the data root. The
-    same seed gives the same bytes on every machine; it changes the jitter, never the classes.
+    is kept (no measure knows what is meant: "envelope" and "mail" both stay, in one split). Groups are first words,
+    "file" of "file-pdf", and no group is in two splits. Size 64 shows the same drawings as 28, only finer. Drawn once
+    (about five seconds) and then read from the cache under the data root. The same seed gives the same bytes on every
+    machine; it changes the jitter, never the classes.
 
     Raises ImportError without qtawesome (Qt itself is not needed), FileNotFoundError or ValueError if its fonts are
-    other ones, damaged or unreadable, ValueError for another size.
+    other ones, unreadable or damaged, ValueError for another size.
     """
-    check_whole(1, size=size)
     if size not in SIZES:
-        raise ValueError(f"size={size}: expected 28 or 64")
+        raise ValueError(f"size={size!r}: expected 28 or 64")
     folder = _folder()
-    maps = {stem: _verified(folder, stem) for stem in FILES}
-    made_from = [Path(__file__).read_bytes(), Path(lettering.__file__).read_bytes(), repr(FILES).encode()]
-    sha = hashlib.sha256(b"".join(made_from)).hexdigest()[:8]
-    arrays = cached(f"pictograms{size}-seed{seed}-{sha}", lambda: _draw_all(folder, maps, size, seed),
-                    lambda a: a["images"].shape[1:] == (DRAWINGS, size, size) and len(a["names"]) == len(a["images"]))
-    images, names, splits = arrays["images"], arrays["names"].tolist(), arrays["splits"].tolist()
-    n = len(names)
-    return ClassImages.from_arrays(images.reshape(n * DRAWINGS, size, size), np.repeat(np.arange(n), DRAWINGS),
+    maps = {stem: _verified(folder, stem) for stem in TABLE["digests"]}
+    made_from = b"".join(Path(f).read_bytes() for f in (__file__, lettering.__file__)) + repr(TABLE).encode()
+    arrays = cached(f"pictograms{int(size)}-seed{seed}-{hashlib.sha256(made_from).hexdigest()[:8]}",
+                    lambda: _draw_all(folder, maps, int(size), seed),
+                    lambda a: a["images"].shape == (len(a["names"]), DRAWINGS, size, size))
+    names, splits = arrays["names"].tolist(), arrays["splits"]
+    return ClassImages.from_arrays(arrays["images"].reshape(-1, size, size), np.repeat(np.arange(len(names)), DRAWINGS),
                                    names=names, groups=[_word(name) for name in names],
-                                   splits={s: [i for i in range(n) if splits[i] == s] for s in SPLIT_NAMES})
+                                   splits={s: np.flatnonzero(splits == s).tolist() for s in SPLIT_NAMES})
 
 
 def _folder() -> Path:
@@ -111,41 +77,38 @@ def _folder() -> Path:
 
 def _verified(folder: Path, stem: str) -> dict[str, int]:
     """The character map of a font, {name: code point}, after its digest and the font's were found right."""
-    cure = f"pip install --force-reinstall qtawesome=={WHEEL}"
-    name, version = stem.rsplit("-", 1)
-    font, table = folder / f"{stem}.ttf", folder / f"{name}-charmap-{version}.json"
-    if missing := [path.name for path in (font, table) if not path.is_file()]:
-        raise FileNotFoundError(f"{' and '.join(missing)} not in {folder}: pictograms() draws the fonts of qtawesome "
-                                f"{WHEEL}, and another version has others: {cure}")
+    cure = f"pictograms() draws those of qtawesome {TABLE['wheel']}: pip install qtawesome=={TABLE['wheel']}"
     try:
-        data, content = font.read_bytes(), table.read_bytes()
+        name, version = stem.rsplit("-", 1)
+        font, table = ((folder / f).read_bytes() for f in (f"{stem}.ttf", f"{name}-charmap-{version}.json"))
     except OSError as error:
-        raise ValueError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or {cure}") from error
-    found = hashlib.sha256(data + content).hexdigest()[:12]
-    if found not in FILES[stem]:
-        raise ValueError(f"{font} or its character map is damaged, or of another version (digest {found}, expected "
-                         f"{' or '.join(FILES[stem])}): {cure}")
-    return {icon: int(code, 16) for icon, code in json.loads(content).items()}
+        raise FileNotFoundError(f"{error.filename} cannot be read ({error.strerror}); another version of qtawesome has "
+                                f"other fonts, and {cure}") from error
+    if (found := hashlib.sha256(font + table).hexdigest()[:12]) not in TABLE["digests"][stem]:
+        raise ValueError(f"{folder / stem}.ttf or its character map is damaged, or of another version (digest {found}, "
+                         f"not {' or '.join(TABLE['digests'][stem])}): {cure} --force-reinstall")
+    return {icon: int(code, 16) for icon, code in json.loads(table).items()}
 
 
 def _draw_all(folder: Path, maps: dict[str, dict[str, int]], size: int, seed: int) -> dict[str, np.ndarray]:
-    fonts = {stem: typeface(folder / f"{stem}.ttf", 128) for stem in FILES}
+    fonts = {stem: typeface(folder / f"{stem}.ttf", 128) for stem in maps}
     icons = _distinct(_icons(maps), fonts)
     return {"images": np.stack([_drawings(icon, fonts, size, seed) for icon in icons]),
-            "names": np.array([icon.name for icon in icons]), "splits": np.array([icon.split for icon in icons])}
+            "names": np.array([icon.name for icon in icons]), "splits": np.array([icon.split for icon in icons]),
+            "families": np.array([[family for family, _ in _turns(icon)] for icon in icons])}
 
 
 def _icons(maps: dict[str, dict[str, int]]) -> list[Icon]:
     """What at least three families draw, no logos: the test split's names first, then val's, so that they are kept."""
-    styles = [(family, i, stem, suffix) for family, found in FAMILIES.items()
-              for i, (stems, suffix) in enumerate(found) for stem in reversed(stems)]
     looks: dict[str, dict[tuple[str, int], tuple[str, str]]] = {}
-    for family, i, stem, suffix in styles:  # a newer font's overwrites an older one's
-        for icon, code in maps[stem].items():
-            if icon.endswith(suffix):
-                looks.setdefault(icon.removesuffix(suffix), {})[family, i] = (stem, chr(code))
-    icons = [Icon(name, _split(name), looks[name]) for name in sorted(looks)
-             if len({family for family, _ in looks[name]}) >= LEAST and not any(name in maps[b] for b in BRANDS)]
+    for family, i, style in STYLES:
+        for stem in reversed(style["fonts"]):  # what a newer font has replaces an older one's
+            for icon, code in maps[stem].items():
+                if icon.endswith(style["suffix"]):
+                    looks.setdefault(icon.removesuffix(style["suffix"]), {})[family, i] = (stem, chr(code))
+    logos = {name for stem in TABLE["logos"] for name in maps[stem]}
+    icons = [Icon(name, _split(name), found) for name, found in sorted(looks.items())
+             if len({family for family, _ in found}) >= LEAST and name not in logos]
     return [icon for split in reversed(SPLIT_NAMES) for icon in icons if icon.split == split]
 
 
@@ -159,25 +122,30 @@ def _split(name: str) -> str:
 
 
 def _distinct(icons: list[Icon], fonts: dict[str, ImageFont.FreeTypeFont]) -> list[Icon]:
-    """The icons that look like none before them: families draw one thing under two names, "x" and "close"."""
+    """The icons that look like none before them: families draw one thing under two names, "x" and "close".
+
+    Across splits, look-alikes are judged where icons are outlines: filled ones resemble each other as all blots do.
+    """
     drawn = [(c, style, ink(fonts[stem], character)) for c, icon in enumerate(icons)
              for style, (stem, character) in icon.looks.items()]
 
-    def sheet(*styles: tuple[str, int]) -> tuple[list[int], list[Image.Image]]:
-        rows = [(c, image) for c, style, image in drawn if style in styles or not styles]
-        return [c for c, _ in rows], [image for _, image in rows]
+    def sheet(styles: list[tuple[str, int]]) -> tuple[list[int], list[Image.Image]]:
+        return [c for c, s, _ in drawn if s in styles], [image for _, s, image in drawn if s in styles]
 
-    keep = lettering.distinct([icon.split for icon in icons], [sheet()], [sheet(style) for style in OUTLINES])
+    every, outlines = ([(f, i) for f, i, style in STYLES if style["outline"] or not only] for only in (False, True))
+    keep = lettering.distinct([icon.split for icon in icons], [sheet(every)], [sheet([style]) for style in outlines])
     return [icons[i] for i in keep]
 
 
-def _drawings(icon: Icon, fonts: dict[str, ImageFont.FreeTypeFont], size: int, seed: int) -> np.ndarray:
-    """uint8 (16, size, size): the families in turn, each with its styles in turn."""
+def _turns(icon: Icon) -> list[tuple[str, tuple[str, str]]]:
+    """(family, look) of each drawing: the families in turn, each with its styles in turn."""
     families = list(dict.fromkeys(family for family, _ in icon.looks))
-    looks = []
-    for d in range(DRAWINGS):
-        family = families[d % len(families)]
-        styles = [look for (f, _), look in icon.looks.items() if f == family]
-        stem, character = styles[d // len(families) % len(styles)]
-        looks.append((ink(fonts[stem], character), 0.0))
-    return lettering.drawings(looks, DRAWINGS, size, JITTER, random.Random(f"{seed} {icon.name}"))
+    styles = [[look for (f, _), look in icon.looks.items() if f == family] for family in families]
+    F = len(families)
+    return [(families[d % F], styles[d % F][d // F % len(styles[d % F])]) for d in range(DRAWINGS)]
+
+
+def _drawings(icon: Icon, fonts: dict[str, ImageFont.FreeTypeFont], size: int, seed: int) -> np.ndarray:
+    """uint8 (16, size, size)"""
+    looks = [(ink(fonts[stem], character), 0.0) for _, (stem, character) in _turns(icon)]
+    return lettering.drawings(looks, DRAWINGS, size, SIDE, random.Random(f"{seed} {icon.name}"))
