@@ -11,7 +11,6 @@ The scripts with many letters in common (A, O, T), by descent or by their simple
 """
 
 import hashlib
-import math
 import random
 import unicodedata
 from pathlib import Path
@@ -25,7 +24,7 @@ from PIL import ImageFont
 from metalib.data import lettering
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.lettering import ink, overlap, place, resemblance
+from metalib.data.lettering import ink, typeface
 from metalib.data.root import cached
 
 # First word of a letter's Unicode name -> script. Of two look-alikes the first in this order is kept: test
@@ -43,11 +42,7 @@ FONTS = (
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
 )
 REFERENCES = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono")  # look-alikes are judged in these
-ALIKE, ALIKE_ACROSS = 0.955, 0.915  # within a split by `overlap`; from split to split also by `resemblance`
-DRAWINGS, SIZE = 20, 28
-# A drawing's longer side and shift in pixels, log stretch, turn in radians, slant as a tangent; chosen so
-# that comparing raw pixels is as hard as on Omniglot (about 48 % at 5-way 1-shot on the test split).
-SIDE, SHIFT, STRETCH, TURN, SLANT = (15.0, 19.0), 2.2, 0.1, 0.15, 0.15
+DRAWINGS, SIZE, SIDE = 20, 28, (15.0, 19.0)
 
 
 class Letter(NamedTuple):
@@ -92,8 +87,7 @@ def _font_files() -> dict[str, Path]:
 
 
 def _draw_all(files: dict[str, Path], seed: int) -> dict[str, np.ndarray]:
-    basic = ImageFont.Layout.BASIC  # not Raqm, which shapes text and is not in every build of Pillow
-    fonts = {n: ImageFont.truetype(str(p), 96, layout_engine=basic) for n, p in files.items()}
+    fonts = {n: typeface(p) for n, p in files.items()}
     covered = {n: _codes(p) for n, p in files.items()}
     letters = _letters(covered["DejaVuSans"])  # the one font that has all the scripts
     letters = _distinct(letters, {n: fonts[n] for n in REFERENCES}, covered)
@@ -124,43 +118,17 @@ def _letters(codes: set[int]) -> list[Letter]:
 
 def _distinct(letters: list[Letter], fonts: dict[str, ImageFont.FreeTypeFont],
               covered: dict[str, set[int]]) -> list[Letter]:
-    """The letters that look like none before them: a loose comparison within a split, a strict one across."""
-    for measure in (_overlapping, _resembling):
-        alike = np.zeros((len(letters), len(letters)), dtype=bool)
-        for name, font in fonts.items():
-            rows = [i for i, x in enumerate(letters) if ord(x.character) in covered[name]]
-            alike[np.ix_(rows, rows)] |= measure([letters[i] for i in rows], font)
-        keep: list[int] = []
-        for i in range(len(letters)):
-            if not alike[i, keep].any():
-                keep.append(i)
-        letters = [letters[i] for i in keep]
-    return letters
+    """The letters that look like none before them, in any of these fonts."""
+    sheets = []
+    for name, font in fonts.items():
+        rows = [i for i, x in enumerate(letters) if ord(x.character) in covered[name]]
+        sheets.append((rows, [ink(font, letters[i].character) for i in rows]))
+    return [letters[i] for i in lettering.distinct([x.split for x in letters], sheets, sheets)]
 
 
-def _overlapping(letters: list[Letter], font: ImageFont.FreeTypeFont) -> np.ndarray:  # bool (M, M)
-    return overlap([ink(font, x.character) for x in letters]) > ALIKE
-
-
-def _resembling(letters: list[Letter], font: ImageFont.FreeTypeFont) -> np.ndarray:  # bool (M, M)
-    drawn, split = [ink(font, x.character) for x in letters], np.array([x.split for x in letters])
-    held_out = [i for i, x in enumerate(letters) if x.split != "train"]
-    alike = np.zeros((len(letters), len(letters)), dtype=bool)
-    alike[held_out] = resemblance([drawn[i] for i in held_out], drawn) > ALIKE_ACROSS
-    return (alike | alike.T) & (split[:, None] != split)
-
-
-def _drawings(letter: Letter, fonts: list[ImageFont.FreeTypeFont], seed: int) -> np.ndarray:
-    """uint8 (20, 28, 28): the styles in turn, each turned, slanted, stretched and shifted a little."""
+def _drawings(letter: Letter, fonts: list[ImageFont.FreeTypeFont], seed: int) -> np.ndarray:  # uint8 (20, 28, 28)
     rng = random.Random(f"{seed} {letter.name}")  # a stream a letter: the same on every version of Python
-    styles = [(ink(font, letter.character), 0.0) for font in fonts]
-    if len(styles) < 4:  # the script has no oblique: add slanted copies
-        styles += [(image, 0.2) for image, _ in styles]
-    drawings = []
-    for d in range(DRAWINGS):
-        image, slant = styles[d % len(styles)]
-        side = rng.uniform(*SIDE)
-        stretch, turn, tilt, right, down = (rng.uniform(-w, w) for w in (STRETCH, TURN, SLANT, SHIFT, SHIFT))
-        shape = {"stretch": math.exp(stretch), "turn": turn, "slant": slant + tilt, "shift": (right, down)}
-        drawings.append(np.asarray(place(image, side, SIZE, fine=4, **shape)))
-    return np.stack(drawings)
+    looks = [(ink(font, letter.character), 0.0) for font in fonts]
+    if len(looks) < 4:  # the script has no oblique: add slanted copies
+        looks += [(image, 0.2) for image, _ in looks]
+    return lettering.drawings(looks, DRAWINGS, SIZE, SIDE, rng)
