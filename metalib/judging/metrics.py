@@ -69,6 +69,8 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
     """
     if isinstance(metric, Metric):
         return metric
+    if callable(metric) and not isinstance(metric, type):
+        return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
     if not isinstance(query, Data):
         return _named("return" if metric is None else metric, learner)
     if metric is None:
@@ -76,8 +78,6 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
                              "for regression give float targets (y.float())")
         metric = "MSE" if query.y.is_floating_point() else "accuracy"
-    if callable(metric) and not isinstance(metric, type):
-        return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
     if not isinstance(metric, str) or metric not in BETTER:
         raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function (prediction, y) -> "
                          "scalar, or a list of them")
@@ -90,7 +90,7 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
 
 
 def _named(name: Any, learner: Learner) -> Metric:
-    """What a prediction in an environment holds under this name, or a function of it."""
+    """What a prediction in an environment holds under this name."""
     def entry(prediction: Any, task: Any) -> Any:
         if not isinstance(prediction, dict) or name not in prediction:
             has = sorted(prediction) if isinstance(prediction, dict) else f"a {type(prediction).__name__}"
@@ -98,8 +98,6 @@ def _named(name: Any, learner: Learner) -> Metric:
                              "function (prediction, task) -> scalar")
         return prediction[name]
 
-    if callable(name) and not isinstance(name, type):
-        return Metric(getattr(name, "__name__", type(name).__name__), name)
     return Metric(name, learner.task_loss if name == "loss" else entry, BETTER.get(name, 0))
 
 
