@@ -44,9 +44,7 @@ class ClassImages(ClassData):
         `test` is read with these splits of its classes; else `.split_classes(seed=0)` makes them.
         Raises FileNotFoundError or ValueError naming the file and the fix (see `metalib.data.folder`).
         """
-        folder = read_folder(path, size=size, grayscale=grayscale, invert=invert)
-        return cls.from_arrays(folder.images, folder.labels, names=folder.names, groups=folder.groups,
-                               splits=folder.splits)
+        return cls.from_arrays(**read_folder(path, size=size, grayscale=grayscale, invert=invert))
 
     @property
     def images(self) -> Tensor:

@@ -20,13 +20,11 @@ from gymnasium.spaces import Box, Discrete
 
 from metalib.episode import rows
 from metalib.functional import seeded
-from metalib.tasks.environments import MDP, Bandit, Bandits, MDPs, Navigation, Navigations, noise
-
-Task = Bandit | MDP | Navigation
+from metalib.tasks.environments import Bandits, MDPs, Navigations, noise
 
 
 class TaskEnv(gymnasium.Env):
-    """A task distribution as a Gymnasium environment.
+    """A task distribution as a Gymnasium environment. The observation is the state's number (0 of a bandit), or place.
 
     Args:
         tasks: where `reset` draws.

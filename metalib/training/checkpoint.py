@@ -112,10 +112,8 @@ def _compare(content: dict[str, Any], into: Learner, path: str | os.PathLike[str
 
 def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A spec as {dotted name: value}."""
-    flat = {f"{prefix}class": spec.get("class") or spec["name"]}
-    if "repr" in spec:
-        flat[f"{prefix}repr"] = spec["repr"]
-    for name, value in spec.get("args", {}).items():
+    flat, own = {}, {k: spec[k] for k in ("class", "repr") if k in spec}
+    for name, value in (own | spec.get("args", {})).items():
         if isinstance(value, dict) and "name" in value:
             flat |= _flat(value, f"{prefix}{name}.")
         else:
