@@ -141,6 +141,6 @@ def held(value: Any, inputs: set[int], path: tuple[int, ...] = ()) -> Any:
 def _identity(value: Any) -> Any:
     """Equal to what this returns of the very same object while that lives, and to nothing that is made afterwards."""
     try:
-        return WeakIdRef(value)
+        return id(value), WeakIdRef(value)
     except TypeError:  # no weak reference to it, as to a built-in function
         return id(value), repr(value)
