@@ -146,6 +146,14 @@ def check_number(value: Any, what: str, *, whole: bool = False, least: int = 0) 
         raise ValueError(f"{what}={value!r}: expected a {'whole' if whole else 'finite'} number, at least {least}")
 
 
+def check_positive(**numbers: Any) -> None:
+    """Raise a ValueError unless each is a finite number above 0: check_positive(lr=lr, std=std)."""
+    for what, value in numbers.items():
+        check_number(value, what)
+        if not value > 0:
+            raise ValueError(f"{what}={value!r}: expected a number above 0")
+
+
 def _refuse(value: Any, what: str) -> Any:
     kind = "a parameter" if isinstance(value, nn.Parameter) else f"of type {type(value).__name__}"
     raise TypeError(f"{what} is {kind}, which a file cannot keep: expected a number, text, None, a tensor without "

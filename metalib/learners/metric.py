@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_choice, check_network, check_number, check_whole
+from metalib.arguments import check_choice, check_network, check_number, check_positive, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
 from metalib.functional import Loss, Params, check_embeddings, class_means, descend, gradient, squared_distance
@@ -165,9 +165,7 @@ def logarithm(start: float, what: str, encoder: nn.Module) -> nn.Parameter:
     Raises:
         ValueError: a start that is not positive.
     """
-    check_number(start, what)
-    if not start > 0:
-        raise ValueError(f"{what}={start}: what is learned as its logarithm starts above 0")
+    check_positive(**{what: start})
     like = floats_of(encoder)
     return nn.Parameter(torch.tensor(float(start), dtype=torch.float64).log().to(like.device, like.dtype))
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_whole
+from metalib.arguments import check_positive, check_whole
 from metalib.episode import Data, Episode
 from metalib.functional import Loss, descend, dot, gradient_and_value, surrogate
 from metalib.keys import shuffle
@@ -38,11 +38,8 @@ class Reptile(MAML):
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 5, loss: Loss | None = None, *,
                  batch: int | None = None, adapts: Adapts = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
-        if not inner_lr > 0:
-            raise ValueError(f"inner_lr={inner_lr}: the meta-gradient (theta - phi_J) / alpha needs a rate above 0")
-        check_whole(1, steps=steps)
-        if batch is not None:
-            check_whole(1, batch=batch)
+        check_positive(inner_lr=inner_lr)  # by which the meta-gradient is divided
+        check_whole(1, steps=steps, batch=1 if batch is None else batch)
         self.batch = batch
 
     def forward(self, episode: Episode) -> Tensor:
