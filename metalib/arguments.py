@@ -62,8 +62,7 @@ def arguments(x: Recorded) -> dict[str, Any]:
             continue
         result[name], then = given
         if not same(getattr(x, name, None), then):
-            raise ValueError(f"{type(x).__name__}.{name} was changed after construction, and it is not what the "
-                             f"constructor was given as {name}=: build a new one with the value that you want")
+            raise ValueError(f"{type(x).__name__}.{name} was changed after construction: build a new one with {name}=")
     return result
 
 

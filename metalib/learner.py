@@ -149,8 +149,7 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
     check_episodes(episodes)
     if torch.is_inference_mode_enabled():
-        raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
-                           "training (adapt, predict and meta_test work there)")
+        raise RuntimeError("meta_gradient inside torch.inference_mode(), which has no gradient: leave it for training")
     trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")

@@ -105,8 +105,7 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
                          f"{', '.join(others[:3])}: {fix}")
     all_alike = all(name.lower() in SPLITS for name in others)
     if direct := [name for name in named or others if (name,) in parts and (named or all_alike)]:
-        raise ValueError(f"{path} holds images directly in {', '.join(direct)}: put each image in the folder of its "
-                         "class, e.g. train/class/image.png")
+        raise ValueError(f"{path} holds images directly in {', '.join(direct)}: expected e.g. train/class/image.png")
     if len(set(named.values())) < len(named):
         raise ValueError(f"{path} holds {', '.join(named)}, of which two mean one split: merge them")
     siblings: dict[tuple[str, ...], list[str]] = defaultdict(list)  # a folder -> the classes in it, named like splits

@@ -63,8 +63,7 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
         before = held(mine, inputs)
         graph = make_fx(flat)(*tensors)
         if held(mine, inputs) != before:
-            raise RuntimeError(f"{type(learner).__name__} changes what it holds when it is called, which a "
-                               "compiled step would not: set compile=False")
+            raise RuntimeError(f"{type(learner).__name__} changes what it holds in a call: set compile=False")
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))
         versions[key] = lambda given: tree_unflatten(list(fast(*given)), result[0])  # no learner, or it would never go
 

@@ -41,8 +41,7 @@ class Believing(Learner):
         check_whole(1, outputs=outputs)
         check_choice(objective, "objective", "query", "evidence")
         if objective == "evidence" and loss is not None:
-            raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take "
-                             "objective='query'")
+            raise ValueError("objective='evidence' is a loss itself: leave loss=None, or take objective='query'")
         self.encoder, self.outputs, self.noise, self.objective = encoder, outputs, noise, objective
         self.log_noise = logarithm(noise, "noise", encoder)
 
@@ -62,7 +61,7 @@ class Believing(Learner):
     def targets(self, data: Data) -> Tensor:
         """y, (M, P) floats; anything else is refused, because broadcasting would hide it."""
         if data.y.shape != (len(data.x), self.outputs) or not data.y.is_floating_point():
-            raise ValueError(f"targets are {data.y.dtype} of shape {tuple(data.y.shape)}, expected floats "
+            raise ValueError(f"targets are {data.y.dtype} {tuple(data.y.shape)}, expected floats "
                              f"{(len(data.x), self.outputs)}: set outputs=, or give y[:, None]; labels of classes are "
                              "no targets here (RidgeHead and ProtoNet take them)")
         return data.y

@@ -58,8 +58,7 @@ class RL2(Learner):
         check_number(entropy, "entropy")
         check_choice(core, "core", "recurrent", "arms", "counts")
         if features and core != "recurrent":
-            raise ValueError(f"core={core!r} with features={features}: arms that share weights have no place for a "
-                             "state; use core='recurrent'")
+            raise ValueError(f"core={core!r} has no place for {features} features of a state: use core='recurrent'")
         self.actions, self.features, self.core, self.dim, self.entropy = actions, features, core, dim, entropy
         self.body = {"recurrent": Recurrent, "arms": Arms, "counts": Counts}[core](actions, features, dim)
         secret = actions * max(features, 1) if core == "recurrent" else 1
@@ -76,8 +75,7 @@ class RL2(Learner):
 
     def _check(self, support: Bandit | MDP) -> None:
         if not isinstance(support, (Bandit, MDP)):
-            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: for actions that "
-                            "cannot be counted use PolicyMAML")
+            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: use PolicyMAML")
         S, A = (0, support.p.shape[-1]) if isinstance(support, Bandit) else support.r.shape[-2:]
         if (A, S) != (self.actions, self.features):
             raise ValueError(f"a {type(support).__name__} of {A} actions and {S} features for RL2(actions="

@@ -75,8 +75,7 @@ class NeuralProcess(Learner):
             raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
         check_positive(floor=floor)  # without it, one point that is met exactly makes the loss minus infinity
         if attention and hidden % heads:
-            raise ValueError(f"hidden={hidden} with heads={heads}: the heads share the width, so choose a multiple of "
-                             f"{heads}")
+            raise ValueError(f"hidden={hidden} with heads={heads}, which share it: choose a multiple of {heads}")
         self.x_dim, self.y_dim, self.hidden, self.layers, self.attention = x_dim, y_dim, hidden, layers, attention
         self.latent, self.heads, self.rounds, self.samples, self.floor = latent, heads, rounds, samples, floor
         self.encoder = perceptron(x_dim + y_dim, *[hidden] * layers)  # h

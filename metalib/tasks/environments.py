@@ -80,8 +80,7 @@ class MDP(NamedTuple):
                 and bool((self.P >= 0).all() & ((total - 1).abs() < 1e-3).all())):
             raise ValueError(f"an MDP with length={self.length}, horizon={self.horizon}, r {tuple(self.r.shape)} and P "
                              f"{tuple(self.P.shape)}, whose least entry is {self.P.min():g} and whose P[s, a] sum to "
-                             f"{total.min():g} .. {total.max():g}: expected at least 1 step, P {shape}, nothing "
-                             "negative, and sums of 1 (divide by P.sum(-1, keepdim=True))")
+                             f"{total.min():g} .. {total.max():g}: expected at least 1 step, P {shape}, sums of 1")
 
     def start(self) -> Tensor:
         """State 0, one-hot, (S,)."""
@@ -214,8 +213,7 @@ def noise(task: Bandit | MDP | Navigation, i: int, episodes: int | None = None) 
         ValueError: a meta-batch.
     """
     if task.key.ndim:
-        raise ValueError(f"a {type(task).__name__} with a task axis of {len(task.key)}: an agent acts in one task, "
-                         "metalib.episode.one_task(tasks, 0)")
+        raise ValueError(f"a {type(task).__name__} with a task axis of {len(task.key)}: give one, one_task(tasks, 0)")
     shape = (task.horizon, 4) if episodes is None else (task.horizon, episodes, 4)
     return uniform(fold(task.key, i), *shape, dtype=task[0].dtype)
 

@@ -114,8 +114,7 @@ def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) 
                          f"raise iterations=, {anew}")
     if config.schedule == "cosine" and 0 < done < config.iterations and run["iterations"] != config.iterations:
         warn(f"{path}: the first {done} meta-iterations followed a cosine over {run['iterations']}, the rest follows "
-             f"one over {config.iterations}: this is not the run that {config.iterations} from the start would be",
-             stacklevel=2)
+             f"one over {config.iterations}: a run of that length from the start would be another", stacklevel=2)
 
 
 def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:
@@ -123,5 +122,4 @@ def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig
     """
     if "stood" in run and (wrong := differences(run["stood"], within(now, run["state"]))):
         warn(f"{config.checkpoint} has no state of your own objects, and they had changed: {'; '.join(wrong[:6])}. If "
-             "what they do depends on it (a curriculum, a generator of their own), set it before meta_train: this is "
-             "not the run that was interrupted", stacklevel=2)
+             "it matters (a curriculum, a generator of their own), set it before meta_train", stacklevel=2)

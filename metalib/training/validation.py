@@ -38,8 +38,7 @@ def validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: H
     log.validation(iteration, score)
     merit = BETTER[score.metric] * score.mean
     if not math.isfinite(merit):
-        warn(f"the validation after meta-iteration {iteration} is {score.mean}: these weights cannot be the best ones",
-             stacklevel=2)
+        warn(f"the validation after meta-iteration {iteration} is {score.mean}: it cannot be the best", stacklevel=2)
     elif best is None or merit > best["merit"]:
         weights = {k: v.clone() for k, v in learner.state_dict().items()}
         return {"merit": merit, "iteration": iteration, "weights": weights}
