@@ -15,8 +15,7 @@ from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
 from metalib import learners  # isort: skip
 from metalib.learners import *  # noqa: F403  # isort: skip
-from metalib.training.config import TrainConfig  # isort: skip
-from metalib.training.history import History  # isort: skip
+from metalib.training.config import History, TrainConfig  # isort: skip
 from metalib.training.train import meta_train, training_episodes  # isort: skip
 from metalib.training.online import hindsight, meta_online, regret  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip

@@ -11,7 +11,7 @@ from metalib.data import ClassImages, import_torchvision
 from metalib.data.colour import class_rows, in_colour
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
-from metalib.training.history import History
+from metalib.training.config import History
 
 # Okabe and Ito's palette, distinguishable with any colour vision: blue, orange, green, vermilion, purple, sky, yellow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")

@@ -151,8 +151,7 @@ def _check(stream: Episode, config: TrainConfig | None, window: int | None = Non
                 raise ValueError(f"{part}.{what} of round {t} is not finite: leave that task out, or mend it")
     if config is not None and (config.checkpoint or config.log_dir or config.val_every):
         raise ValueError("leave out checkpoint=, log_dir= and val_every=: cut a stream with first= and save(learner)")
-    if window is not None:
-        check_whole(1, window=window)
+    check_whole(1, window=1 if window is None else window)
     check_whole(0, first=first)
     check_number(forgetting, "forgetting")
     if forgetting > 1:

@@ -13,8 +13,7 @@ from metalib.functional import derived
 from metalib.learner import Learner
 from metalib.progress import say
 from metalib.training import checkpoint
-from metalib.training.config import TrainConfig, settings
-from metalib.training.history import History
+from metalib.training.config import History, TrainConfig, settings
 from metalib.training.identity import describe, differences, moved, within
 from metalib.training.log import Log
 from metalib.training.validation import rehearse

@@ -12,11 +12,9 @@ from metalib.episode import Episode, moved
 from metalib.functional import derived, seeded
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
-from metalib.tasks import Tasks
-from metalib.tasks.protocol import check_drawn
-from metalib.training.config import TrainConfig, check, settings
+from metalib.tasks.protocol import Tasks, check_drawn
+from metalib.training.config import History, TrainConfig, check, settings
 from metalib.training.distributed import agree, average, on_rank_zero, rank, share, tasks_each
-from metalib.training.history import History
 from metalib.training.identity import describe
 from metalib.training.log import Log
 from metalib.training.randomness import callers_randomness, own_randomness

@@ -5,13 +5,11 @@ from typing import Any
 from warnings import warn
 
 from metalib.functional import derived
-from metalib.judging.evaluate import meta_test
+from metalib.judging.evaluate import Score, meta_test
 from metalib.judging.metrics import BETTER
-from metalib.judging.score import Score
 from metalib.learner import Learner, device_of
 from metalib.tasks import Tasks
-from metalib.training.config import TrainConfig
-from metalib.training.history import History
+from metalib.training.config import History, TrainConfig
 from metalib.training.log import Log
 from metalib.training.randomness import callers_randomness, own_randomness
 
