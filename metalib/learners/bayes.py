@@ -11,7 +11,7 @@ from metalib.distributions import Normal
 from metalib.episode import Data, Episode
 from metalib.functional import Loss
 from metalib.learner import Learner
-from metalib.learners.head import features
+from metalib.learners.head import eye, features
 from metalib.learners.metric import floats_of, logarithm
 
 
@@ -170,8 +170,3 @@ def log_density(residual: Tensor, L: Tensor) -> Tensor:
     M, P = residual.shape
     return (-0.5 * whitened(L, residual).square().sum() - P * L.diagonal().log().sum()
             - 0.5 * M * P * math.log(2 * math.pi))
-
-
-def eye(like: Tensor, size: int) -> Tensor:
-    """The identity matrix (size, size), of the dtype and on the device of another tensor."""
-    return torch.eye(size, dtype=like.dtype, device=like.device)

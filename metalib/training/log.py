@@ -11,8 +11,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 
-from metalib.data import ClassImages
-from metalib.data.colour import class_rows
+from metalib.data.images import ClassImages, class_rows
 from metalib.episode import Episode
 from metalib.functional import seeded
 from metalib.judging.audit import audit
