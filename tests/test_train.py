@@ -36,7 +36,7 @@ from metalib import (
 from metalib.functional import derived
 from metalib.learner import choose_map, device_of
 from metalib.progress import LogLines, progress
-from metalib.training.signals import deferred_interrupt
+from metalib.training.surroundings import deferred_interrupt
 from patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,9 +17,8 @@ from metalib.training.config import History, TrainConfig, check, settings
 from metalib.training.distributed import agree, average, on_rank_zero, rank, share, tasks_each
 from metalib.training.identity import describe
 from metalib.training.log import Log
-from metalib.training.randomness import callers_randomness, own_randomness
 from metalib.training.resume import begin, keep, restore
-from metalib.training.signals import deferred_interrupt
+from metalib.training.surroundings import callers_randomness, deferred_interrupt, own_randomness
 from metalib.training.validation import due, validate
 
 

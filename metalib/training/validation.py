@@ -11,7 +11,7 @@ from metalib.learner import Learner, device_of
 from metalib.tasks import Tasks
 from metalib.training.config import History, TrainConfig
 from metalib.training.log import Log
-from metalib.training.randomness import callers_randomness, own_randomness
+from metalib.training.surroundings import callers_randomness, own_randomness
 
 
 def due(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
