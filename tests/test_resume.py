@@ -34,7 +34,7 @@ from metalib import (
     training_episodes,
 )
 from metalib.training import checkpoint
-from metalib.training import validation as module
+from metalib.training import resume as module
 from metalib.training.identity import describe, differences
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,9 +17,8 @@ from metalib.training.config import History, TrainConfig, check, settings
 from metalib.training.distributed import agree, average, on_rank_zero, rank, share, tasks_each
 from metalib.training.identity import describe
 from metalib.training.log import Log
-from metalib.training.resume import begin, keep, restore
+from metalib.training.resume import begin, due, keep, restore, validate
 from metalib.training.surroundings import callers_randomness, deferred_interrupt, own_randomness
-from metalib.training.validation import due, validate
 
 
 def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
