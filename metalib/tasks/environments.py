@@ -80,7 +80,8 @@ class MDP(NamedTuple):
                 and bool((self.P >= 0).all() & ((total - 1).abs() < 1e-3).all())):
             raise ValueError(f"an MDP with length={self.length}, horizon={self.horizon}, r {tuple(self.r.shape)} and P "
                              f"{tuple(self.P.shape)}, whose least entry is {self.P.min():g} and whose P[s, a] sum to "
-                             f"{total.min():g} .. {total.max():g}: expected at least 1 step, P {shape}, sums of 1")
+                             f"{total.min():g} .. {total.max():g}: expected at least 1 step, P {shape}, nothing "
+                             "negative, and sums of 1 (divide by P.sum(-1, keepdim=True))")
 
     def start(self) -> Tensor:
         """State 0, one-hot, (S,)."""
