@@ -22,8 +22,7 @@ from metalib.judging.overlap import update
 from metalib.judging.score import Score, compare
 from metalib.learner import Learner, TaskState, choose_map, device_of
 from metalib.progress import progress
-from metalib.tasks import Tasks
-from metalib.tasks.protocol import one_by_one
+from metalib.tasks.protocol import Tasks, one_by_one
 
 __all__ = ["Score", "compare", "meta_test", "meta_test_path", "predict_query"]
 
@@ -102,8 +101,7 @@ def predict_query(learner: Learner, phi: TaskState, episode: Any, transductive: 
         raise ValueError(f"transductive={transductive!r}: expected True or False")
     if not isinstance(episode, Episode):
         if not transductive:
-            raise ValueError(f"transductive=False: a {type(episode).__name__} has no queries that could be predicted "
-                             "one by one; leave it out")
+            raise ValueError(f"transductive=False: a {type(episode).__name__} has no queries, so leave it out")
         return learner.predict(phi, episode)
     x = episode.query.x
     if transductive:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_number, check_whole
+from metalib.arguments import check_positive, check_whole
 from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
 from metalib.functional import Loss
@@ -73,13 +73,9 @@ class NeuralProcess(Learner):
         check_whole(0, latent=latent, rounds=rounds)
         if attention not in (True, False):
             raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
-        check_number(floor, "floor")
-        if not floor > 0:
-            raise ValueError(f"floor={floor}: without a smallest std one point that is met exactly makes the loss "
-                             "minus infinity; give a positive number, small against the noise of y")
+        check_positive(floor=floor)  # without it, one point that is met exactly makes the loss minus infinity
         if attention and hidden % heads:
-            raise ValueError(f"hidden={hidden} with heads={heads}: the heads share the width, so choose a multiple of "
-                             f"{heads}")
+            raise ValueError(f"hidden={hidden} with heads={heads}, which share it: choose a multiple of {heads}")
         self.x_dim, self.y_dim, self.hidden, self.layers, self.attention = x_dim, y_dim, hidden, layers, attention
         self.latent, self.heads, self.rounds, self.samples, self.floor = latent, heads, rounds, samples, floor
         self.encoder = perceptron(x_dim + y_dim, *[hidden] * layers)  # h

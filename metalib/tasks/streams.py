@@ -39,8 +39,7 @@ class Stream:
         for t in range(n):
             now = self.at(t)
             if not hasattr(now, "sample"):
-                raise TypeError(f"at({t}) returned a {type(now).__name__}: expected tasks, which have sample(n, "
-                                "generator=g)")
+                raise TypeError(f"at({t}) returned a {type(now).__name__}: expected tasks, which have sample")
             tasks.append(one_task(check_drawn(now.sample(1, generator=generator), 1, f"at({t})"), 0))
         return stacked(tasks)
 
