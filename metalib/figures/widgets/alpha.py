@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from metalib.episode import Data
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, picture
+from metalib.figures.widgets.widget import Widget, picture, words
 from metalib.learners.maml import MAML
 
 SIDES = ((-2, 6), (-4, 3))  # the window: phi_1, phi_2
@@ -59,11 +59,8 @@ def figure(support: Data, *, rate: float = 0.05, steps: int = 8, start: tuple[fl
     data = {"H": [[round(v, 10) for v in row] for row in H.tolist()], "w": [round(v, 10) for v in w.tolist()],
             "sides": SIDES, "levels": LEVELS, "rate": rate, "steps": steps, "start": start,
             "mostRate": MOST_RATE, "mostSteps": MOST_STEPS}
-    alt = (f"The support loss of one task, a long valley, and {steps} inner steps in it. One can drag the start and "
-           "the inner rate: below a bound the steps arrive at the bottom, above it every step across the valley is "
-           "longer than the one before.")
-    return Widget("alpha.js", data, alt=alt, png=_png(support, (rate, 1.05 * bound), steps, start),
-                  parts=("slide.js",), colours=32)
+    return Widget("alpha.js", data, **words("alpha", steps=steps), parts=("slide.js",), colours=32,
+                  png=_png(support, (rate, 1.05 * bound), steps, start))
 
 
 def _png(support: Data, rates: tuple[float, float], steps: int, start: tuple[float, float]) -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor
 from metalib.episode import Data, Episode
 from metalib.fast.private import call
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, packed, picture
+from metalib.figures.widgets.widget import Widget, packed, picture, words
 from metalib.functional import class_means
 from metalib.learners.metric import ProtoNet
 
@@ -75,13 +75,7 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
         moved[ACROSS[0]] = torch.tensor(ACROSS[1], dtype=torch.float64)
         return _widget(
             TOY, Data(TOY.x[:0], TOY.y[:0]), 1.0, STAR, SIDES,
-            {"at the start": TOY.x, "one circle has crossed the squares": moved},
-            question="Each large mark is the mean of its class, and a class’s cell is where its mean is the nearest. "
-                     "Where do the cells go when one circle crosses the squares?",
-            invite="Drag one circle to the far side of the squares.",
-            alt="Three classes of three points in a plane, their means, and the cells of the nearest mean, with "
-                "straight borders. One can drag a point: one circle on the far side of the squares draws its mean "
-                "among them, and the cells no longer fit.")
+            {"at the start": TOY.x, "one circle has crossed the squares": moved}, **words("cells"))
     z, q, tau = plane(learner, episode)
     everything = torch.cat([z, q])
     low, high = everything.min(0).values, everything.max(0).values
@@ -92,13 +86,8 @@ def figure(learner: ProtoNet | None = None, episode: Episode | None = None) -> W
     support = Data(z, episode.support.y.cpu(), way=3)
     two = torch.cdist(q, class_means(z, support.y, 3)).pow(2).sort(1).values
     star = q[(two[:, 1] - two[:, 0]).argmin()].tolist()  # the query that is the closest call
-    return _widget(
-        support, Data(q, episode.query.y), tau, star, sides, {"the network's cells": z},
-        question=f"The network’s own cells: {len(z)} support drawings of three characters, and {len(q)} queries (small "
-                 "marks), in the plane of the three means. How many queries can you lose by dragging one drawing?",
-        invite="Drag one support point far into another class: its mean goes a part of the way.",
-        alt=f"The embeddings of a real task, three characters, in the plane of their means: {len(z)} support points, "
-            f"{len(q)} queries, and the three cells. One can drag a support point and see which queries are lost.")
+    return _widget(support, Data(q, episode.query.y), tau, star, sides, {"the network's cells": z},
+                   **words("cells of a network", support=len(z), queries=len(q)))
 
 
 def _widget(support: Data, query: Data, tau: float, star: Any, sides: Any, pictures: dict[str, Tensor], *,

@@ -22,8 +22,7 @@ def picks(learner: Learner, rounds: Episode) -> Tensor:
     with torch.no_grad():
         for t in range(rounds.tasks):
             support, query = rounds.task(t)
-            phi = learner.adapt(support)
-            logits = learner.predict(phi, torch.cat([support.x, query.x[:1]]))  # (N+1, N)
+            logits = learner.predict(learner.adapt(support), torch.cat([support.x, query.x[:1]]))  # (N+1, N)
             chosen.append(logits[-1].argmax())
     return torch.stack(chosen)
 

@@ -1,6 +1,6 @@
 """Chapter 3's figure: fifty tests at a press, each with its interval, and how many of the intervals miss the truth."""
 
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, words
 from metalib.judging.score import T_QUANTILES
 
 TRUTH, QUERIES, TESTS = 0.9, 75, 50  # the world's mean, the queries of a task, the tests of one press
@@ -23,6 +23,4 @@ def figure(tasks: int = 5, *, seed: int | None = None) -> Widget:
         raise ValueError(f"tasks={tasks}: expected one of {', '.join(map(str, AXES))}")
     data = {"truth": TRUTH, "queries": QUERIES, "tests": TESTS, "tasks": tasks, "seed": seed, "t": T_QUANTILES,
             "axes": [[n, *axis] for n, axis in AXES.items()]}
-    alt = (f"Fifty 95 % intervals of the same model, each from a test of {tasks} tasks, and the true mean, which some "
-           "of them miss. One can draw more, change the number of tasks and the kind of interval, and count.")
-    return Widget("intervals.js", data, alt=alt, parts=("slide.js",), colours=12)
+    return Widget("intervals.js", data, **words("intervals", tasks=tasks), parts=("slide.js",), colours=12)

@@ -1,5 +1,6 @@
 """Chapter 2's figure: one learner, one small world, and the leaks of an exam as switches."""
 
+import json
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.data import ClassImages
-from metalib.figures.widgets.widget import Widget, base64_of
+from metalib.figures.widgets.widget import Widget, base64_of, text
 from metalib.functional import seeded
 
 WAY, SHOT, QUERY = 5, 1, 5
@@ -15,14 +16,7 @@ CHARACTERS, DRAWINGS, SIZE, GREYS = 20, 10, 14, 4  # of the world; as many drawi
 EXAMS, PRACTICE = 600, 400  # episodes
 # What a hint counts beside the cosine of the pixels, and how sure the learner is (for `balance`): chosen, not tuned.
 PLACE, RECALL, SURE = 0.1, 0.2, 5.0
-LEAKS = {  # key -> (the chapter's number, its name there, what happens)
-    "shared": (1, "image shared", "queries come from all drawings, the support's too"),
-    "labels": (3, "labels fixed", "a character has the same label in each episode"),
-    "order": (4, "queries in order", "first those of label 0, then of label 1, ..."),
-    "rotations": (5, "rotations meet", "labels 0 to 3 are one character, turned"),
-    "batch": (6, "query batch standardised", "the learner subtracts the mean of all queries"),
-    "balance": (7, "class balance known", "the learner knows: five queries of each label"),
-}
+LEAKS = json.loads(text("leaks.json"))  # key -> [the chapter's number, its name there, what happens]
 
 
 def bank(images: ClassImages, seed: int = 1) -> tuple[ClassImages, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from metalib.figures.widgets.widget import Widget, base64_of, text
+from metalib.figures.widgets.widget import Widget, base64_of, text, words
 from metalib.learners.maml import MAML
 from metalib.nets import mlp
 
@@ -80,7 +80,4 @@ def figure(steps: int = 0) -> Widget:
             for name, text in kept["starts"].items()]
     data = {"hidden": HIDDEN, "nets": nets, "points": POINTS, "steps": steps, "rates": RATES, "alpha": kept["alpha"],
             "training": TRAINING, "floor": round(floor(), 4)}
-    alt = ("Five points of a sine wave and three networks adapted to them by gradient descent: one with random "
-           "weights, one pretrained on all tasks jointly and one meta-trained. The points, the number of steps and "
-           "the step size can be changed, and the random start can be meta-trained here.")
-    return Widget("sine.js", data, alt=alt, parts=PARTS)
+    return Widget("sine.js", data, **words("sine"), parts=PARTS)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metalib.episode import Episode, task_axis
-from metalib.figures.widgets.widget import Widget
+from metalib.figures.widgets.widget import Widget, words
 from metalib.learners.maml import MAML
 from metalib.tasks import Sinusoids
 
@@ -45,24 +45,22 @@ def meta_loss(theta: Tensor, steps: int) -> Tensor:
     """The mean meta-loss of `waves()` at each theta (n, 2): (n,)."""
     learner, episodes = MAML(SineWave(), ALPHA, steps), waves()
 
-    def one(theta: Tensor) -> Tensor:
-        named = {"net.a": theta[0], "net.b": theta[1]}
+    def one(named: dict[str, Tensor]) -> Tensor:
         return vmap(lambda e: functional_call(learner, named, (e,)), (task_axis(episodes),))(episodes).mean()
 
     with torch.no_grad():
-        return vmap(one)(theta)
+        return vmap(one)({"net.a": theta[:, 0], "net.b": theta[:, 1]})
 
 
 def gradients(theta: Tensor, steps: int, order: int) -> Tensor:
     """MAML's meta-gradient of that meta-loss at each theta (n, 2), with order 1 or 2: (n, 2)."""
     learner, episodes = MAML(SineWave(), ALPHA, steps, order), waves()
 
-    def one(theta: Tensor) -> Tensor:
-        named = {"net.a": theta[0], "net.b": theta[1]}
+    def one(named: dict[str, Tensor]) -> Tensor:
         grads, _ = vmap(learner.task_gradient, (None, task_axis(episodes)))(named, episodes)
         return torch.stack([grads["net.a"].mean(), grads["net.b"].mean()])
 
-    return vmap(one)(theta)
+    return vmap(one)({"net.a": theta[:, 0], "net.b": theta[:, 1]})
 
 
 def differences(theta: Tensor, steps: int, *, h: float = 1e-5) -> Tensor:
@@ -95,7 +93,4 @@ def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     support, query = (data.x[:, :, 0].tolist() for data in waves())  # targets may differ in the last bit: not stored
     data = {"alpha": ALPHA, "rate": META_RATE, "race": RACE, "most": MOST_STEPS, "steps": steps, "start": start,
             "waves": WAVES, "side": SIDE, "levels": LEVELS, "support": support, "query": query}
-    return Widget("surface.js", data, parts=("slide.js",),
-                  alt="The meta-loss over two parameters, with the exact, the first-order and the finite-difference "
-                      f"gradient at one point, after {steps} inner steps; one can move the point, change the steps, "
-                      "and let the exact and the first-order gradient race downhill.")
+    return Widget("surface.js", data, **words("surface", steps=steps), parts=("slide.js",))

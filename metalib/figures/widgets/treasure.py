@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, packed, picture
+from metalib.figures.widgets.widget import Widget, packed, picture, words
 
 Place = tuple[int, int]
 
@@ -30,9 +30,7 @@ def figure(places: Sequence[Place], walks: Tensor, length: int = 10) -> Widget:
         raise ValueError(f"walks have shape {tuple(walks.shape)} and states {int(walks.min())} to {int(walks.max())}: "
                          f"expected ({n - 1}, {2 * length}), a walk for each treasure, and states 0 to {n - 1}")
     data = {"packed": packed(walks, "u1"), "length": length, "places": [list(place) for place in places]}
-    alt = ("A board of nine places. One hides a treasure, and an agent that cannot see it starts from the middle, "
-           "twice. In its first episode it walks around and may find it; in its second it often looks where it was.")
-    return Widget("treasure.js", data, alt=alt, png=_png(places, walks, length), parts=("elements.js",))
+    return Widget("treasure.js", data, **words("treasure"), png=_png(places, walks, length), parts=("elements.js",))
 
 
 def rewards(walk: Sequence[int], goal: int, length: int) -> tuple[int, int]:

@@ -27,6 +27,11 @@ def text(file: str) -> str:
     return (HERE / file).read_text(encoding="utf-8")
 
 
+def words(figure: str, **numbers: int) -> dict[str, str]:
+    """What a figure says in whole sentences, kept in words.json, with these numbers in their places."""
+    return {what: sentence.format(**numbers) for what, sentence in json.loads(text("words.json"))[figure].items()}
+
+
 def base64_of(numbers: Tensor, dtype: str) -> str:
     """Numbers as base64, which the page unpacks: "<f4" is little-endian float32, "u1" uint8, as NumPy names them."""
     return base64.b64encode(numbers.detach().cpu().numpy().astype(dtype).tobytes()).decode("ascii")
