@@ -107,7 +107,7 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
 
 
 def as_facts(about: Mapping[str, Any] | None, n: int) -> dict[str, np.ndarray]:
-    """{name: numbers or strings, (n,)}, whatever arrays or lists they came in (booleans are categories); or an error."""
+    """{name: numbers or strings, (n,)} from any arrays or lists (booleans are categories), or an error."""
     facts = {}
     for name, given in (about or {}).items():
         array = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
