@@ -278,7 +278,7 @@ def test_bytes_that_are_no_text_are_found(mini):
                                   {"train": [[1, "a"], ["b", "a"]]}, {"train": [None]}, {}])
 def test_json_of_another_shape_is_refused(mini, data):
     put(mini, data)
-    with pytest.raises(ValueError, match="damaged.*expected the official JSON|another version"):
+    with pytest.raises(ValueError, match="damaged or not the official file"):
         clinc150()
 
 

@@ -7,7 +7,6 @@ shenggan. Not for clinical use.
 import hashlib
 import io
 import zipfile
-import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.root import cached, fetch
+from metalib.data.root import cached, fetch, reading
 
 URL = "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 CONTENT = ["13c9ac4167305847"]  # digests of the files in the zip, however it is packed
@@ -36,9 +35,8 @@ def bccd() -> ClassImages:
     naming the fix.
     """
     path = fetch("bccd/BCCD.zip", URL, None)
-    sha = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    cells = cached(f"bccd-v1-{sha}", lambda: _decode(path),
-                   lambda arrays: {len(arrays.get(k, ())) for k in ("images", "kinds", "smears", "parts")} == {4886})
+    cells = cached("bccd-v1", lambda: _decode(path), made_from=[path], valid=lambda arrays: {
+        len(arrays.get(k, ())) for k in ("images", "kinds", "smears", "parts")} == {4886})
     order = {kind: i for i, kind in enumerate(CLASSES)}
     return ClassImages.from_arrays(np.moveaxis(cells["images"], -1, 1), [order[k] for k in cells["kinds"].tolist()],
                                    names=list(CLASSES.values()),
@@ -47,11 +45,8 @@ def bccd() -> ClassImages:
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
     """The cells, by smear and in the order of its annotation."""
-    try:
+    with reading(URL, path):
         files = _files(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or not the published data ({error}): delete it, and it is downloaded "
-                         f"again from {URL}; without a network, copy that zip there") from error
     part_of = {smear: part for part in SPLIT_NAMES for smear in files[f"ImageSets/Main/{part}.txt"].decode().split()}
     images, about = [], []
     for name in sorted(n for n in files if n.startswith("Annotations/")):

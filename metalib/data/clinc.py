@@ -5,7 +5,7 @@ import json
 
 from metalib.arguments import check_choice
 from metalib.data.classes import SPLIT_NAMES
-from metalib.data.root import fetch
+from metalib.data.root import fetch, reading
 from metalib.data.texts import ClassTexts
 
 URL = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/"
@@ -55,16 +55,12 @@ def out_of_scope() -> tuple[str, ...]:
 def _read() -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """(all (text, intent), the intents of each domain), sorted, and known to be what was published."""
     paths = [fetch(f"clinc150/{name}", URL + name, md5) for name, md5 in MD5.items()]
-    which, fix = " or ".join(map(str, paths)), f"delete both, and they are downloaded again from {URL}"
-    try:
+    with reading(URL, *paths):  # a file may end early, be no text, or JSON of another shape
         data, domains = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
         pairs = sorted((text, intent) for part in data.values() for text, intent in part)
         domains = {domain: sorted(intents) for domain, intents in sorted(domains.items())}
-    except (AttributeError, TypeError, ValueError) as error:  # ends early, is no text, or JSON of another shape
-        raise ValueError(f"{which} is damaged ({error}); expected the official JSON, lists of [text, intent] and of "
-                         f"intents by domain: {fix}") from error
-    digest = hashlib.sha256(json.dumps([pairs, domains]).encode()).hexdigest()[:16]
-    if digest not in CONTENT:
-        raise ValueError(f"{which} is another version of the data, {len(pairs)} texts and {len(domains)} domains, "
-                         f"content {digest}; expected {' or '.join(CONTENT)}: {fix}")
+        digest = hashlib.sha256(json.dumps([pairs, domains]).encode()).hexdigest()[:16]
+        if digest not in CONTENT:
+            raise ValueError(f"another version of the data, {len(pairs)} texts and {len(domains)} domains, content "
+                             f"{digest}; expected {' or '.join(CONTENT)}")
     return pairs, domains

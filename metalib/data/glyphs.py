@@ -10,7 +10,7 @@ letters only, no two alike, 20 drawings a letter. Scripts are split, not letters
 The scripts with many letters in common (A, O, T), by descent or by their simple geometry, are all in train.
 """
 
-import hashlib
+import json
 import random
 import unicodedata
 from pathlib import Path
@@ -27,20 +27,11 @@ from metalib.data.images import ClassImages
 from metalib.data.lettering import ink, typeface
 from metalib.data.root import cached
 
+FILE = Path(__file__).with_name("glyphs.json")
+TABLE = json.loads(FILE.read_text(encoding="utf-8"))
 # First word of a letter's Unicode name -> script. Of two look-alikes the first in this order is kept: test
 # and val come before train, because they are small.
-SCRIPTS = {
-    "test": {"GEORGIAN": "Georgian", "HEBREW": "Hebrew", "LAO": "Lao", "NKO": "N'Ko"},
-    "val": {"ARABIC": "Arabic", "OGHAM": "Ogham"},
-    "train": {"LATIN": "Latin", "GREEK": "Greek", "CYRILLIC": "Cyrillic", "COPTIC": "Coptic", "OLD": "Old Italic",
-              "LISU": "Lisu", "ARMENIAN": "Armenian", "CANADIAN": "Canadian Aboriginal", "TIFINAGH": "Tifinagh"},
-}
-FONTS = (
-    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
-    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
-    *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
-    *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
-)
+SCRIPTS, FONTS = TABLE["scripts"], TABLE["fonts"]
 REFERENCES = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono")  # look-alikes are judged in these
 DRAWINGS, SIZE, SIDE = 20, 28, (15.0, 19.0)
 
@@ -62,9 +53,8 @@ def glyphs(seed: int = 0) -> ClassImages:
     scripts. Raises FileNotFoundError if matplotlib's fonts are missing.
     """
     fonts = _font_files()
-    made_from = [*fonts.values(), Path(__file__), Path(lettering.__file__)]  # so that the cache is never stale
-    sha = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:8]
-    arrays = cached(f"glyphs-seed{seed}-{sha}", lambda: _draw_all(fonts, seed), _valid)
+    arrays = cached(f"glyphs-seed{seed}", lambda: _draw_all(fonts, seed), _valid,
+                    made_from=[*fonts.values(), FILE, Path(__file__), Path(lettering.__file__)])
     images, scripts, splits = arrays["images"], arrays["scripts"].tolist(), arrays["splits"].tolist()
     n = len(images)
     return ClassImages.from_arrays(images.reshape(n * DRAWINGS, SIZE, SIZE), np.repeat(np.arange(n), DRAWINGS),

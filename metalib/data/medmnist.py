@@ -10,8 +10,6 @@ challenge (2020).
 """
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ import numpy as np
 from metalib.arguments import check_choice
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.root import fetch
+from metalib.data.root import fetch, reading
 
 URL = "https://zenodo.org/records/10519652/files/{}?download=1"
 MD5 = {"breast": "750601b1f35ba3300ea97c75c52ff8f6", "pneumonia": "28209eda62fecd6e6a2d98b1501bb15f",
@@ -51,15 +49,12 @@ def medmnist(name: str) -> ClassImages:
     source = "retina" if name == "referable" else name
     url = URL.format(f"{source}mnist.npz")
     path = fetch(f"medmnist/{source}mnist.npz", url, MD5[source])
-    fix = f"delete {path}, and it is downloaded again from {url}; without a network, copy the official file there"
-    try:
+    with reading(url, path):
         parts = [_part(path, part) for part in SPLIT_NAMES]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or not the official file ({error}): {fix}") from error
-    digest = hashlib.sha256(b"".join(array.tobytes() for part in parts for array in part)).hexdigest()[:16]
-    if digest not in CONTENT[source]:
-        raise ValueError(f"{path} holds {[len(y) for _, y in parts]} images of shape {parts[0][0].shape[1:]}, whose "
-                         f"digest {digest} is not that of MedMNIST v2 at 28 x 28, {CONTENT[source]}: {fix}")
+        digest = hashlib.sha256(b"".join(array.tobytes() for part in parts for array in part)).hexdigest()[:16]
+        if digest not in CONTENT[source]:
+            raise ValueError(f"it holds {[len(y) for _, y in parts]} images of shape {parts[0][0].shape[1:]}, whose "
+                             f"digest {digest} is not that of MedMNIST v2 at 28 x 28, {CONTENT[source]}")
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts))
     names = CLASSES[source]
     if name == "referable":

@@ -1,10 +1,8 @@
 """omniglot(): 1,623 handwritten characters of 50 alphabets, each drawn by 20 people (Lake et al. 2015)."""
 
-import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from PIL import Image
 from metalib.arguments import check_choice
 from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
-from metalib.data.root import cached, fetch
+from metalib.data.root import cached, fetch, reading
 from metalib.progress import progress
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
@@ -47,8 +45,7 @@ def omniglot(split: str = "vinyals", rotations: bool | str = False) -> ClassImag
     if rotations not in (False, True, "train", "all"):
         raise ValueError(f"rotations={rotations!r}; expected False, True (the same as 'train') or 'all'")
     zips = {name: fetch(f"omniglot/{name}.zip", f"{URL}{name}.zip", md5) for name, md5 in MD5.items()}
-    sha = hashlib.sha256(b"".join(path.read_bytes() for path in zips.values())).hexdigest()[:8]
-    arrays = cached(f"omniglot-v1-{sha}", lambda: _decode(zips), _valid)
+    arrays = cached("omniglot-v1", lambda: _decode(zips), _valid, made_from=zips.values())
     images, names, n = arrays["images"], arrays["names"].tolist(), len(arrays["names"])
     bank = ClassImages.from_arrays(images.reshape(n * DRAWERS, SIZE, SIZE), np.repeat(np.arange(n), DRAWERS),
                                    names=names, groups=[name.split("/")[0] for name in names],
@@ -84,16 +81,12 @@ def _decode(zips: dict[str, Path]) -> dict[str, np.ndarray]:
     images, names = [], []
     with progress(sum(CHARACTERS.values()), "reading Omniglot") as bar:
         for name, path in zips.items():
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    drawings = _drawings(archive, name)
-                    for character in sorted(drawings):
-                        images.append([_read(archive, file) for file in sorted(drawings[character])])
-                        names.append(character)
-                        bar.update()
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-                raise ValueError(f"{path} is damaged or not the official file ({error}): delete it, and it is "
-                                 f"downloaded again; without a network, copy {URL}{name}.zip there") from error
+            with reading(f"{URL}{name}.zip", path), zipfile.ZipFile(path) as archive:
+                drawings = _drawings(archive, name)
+                for character in sorted(drawings):
+                    images.append([_read(archive, file) for file in sorted(drawings[character])])
+                    names.append(character)
+                    bar.update()
     return {"images": np.array(images, dtype=np.uint8), "names": np.array(names)}
 
 

@@ -26,7 +26,8 @@ from metalib.data.root import cached
 
 # Families, their fonts (a newer one first, where a name may be in either), what a style adds to a name, and SHA-256
 # digests of each font and its character map together, of all versions that are accepted.
-TABLE = json.loads(Path(__file__).with_name("pictograms.json").read_text(encoding="utf-8"))
+FILE = Path(__file__).with_name("pictograms.json")
+TABLE = json.loads(FILE.read_text(encoding="utf-8"))
 NOTICE = "\n".join("{family} {version}: {licence}, {notice}".format(**family) for family in TABLE["families"])
 STYLES = [(family["family"], i, style) for family in TABLE["families"] for i, style in enumerate(family["styles"])]
 LEAST, DRAWINGS, SIZES, SIDE = 3, 16, (28, 64), (18.0, 23.0)
@@ -57,10 +58,9 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
         raise ValueError(f"size={size!r}: expected 28 or 64")
     folder = _folder()
     maps = {stem: _verified(folder, stem) for stem in TABLE["digests"]}
-    made_from = b"".join(Path(f).read_bytes() for f in (__file__, lettering.__file__)) + repr(TABLE).encode()
-    arrays = cached(f"pictograms{int(size)}-seed{seed}-{hashlib.sha256(made_from).hexdigest()[:8]}",
-                    lambda: _draw_all(folder, maps, int(size), seed),
-                    lambda a: a["images"].shape == (len(a["names"]), DRAWINGS, size, size))
+    arrays = cached(f"pictograms{int(size)}-seed{seed}", lambda: _draw_all(folder, maps, int(size), seed),
+                    lambda a: a["images"].shape == (len(a["names"]), DRAWINGS, size, size),
+                    made_from=(Path(__file__), Path(lettering.__file__), FILE))
     names, splits = arrays["names"].tolist(), arrays["splits"]
     return ClassImages.from_arrays(arrays["images"].reshape(-1, size, size), np.repeat(np.arange(len(names)), DRAWINGS),
                                    names=names, groups=[_word(name) for name in names],

@@ -4,11 +4,15 @@ The root is the folder named by METALIB_DATA, else a user cache folder. It may b
 written then goes to the user cache folder, and if nothing is writable, results are kept in memory only.
 """
 
+import hashlib
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +71,28 @@ def fetch(relative: str, url: str, md5: str | None) -> Path:
     return target
 
 
-def cached(name: str, make: Callable[[], Arrays], valid: Callable[[Arrays], bool]) -> Arrays:
+@contextmanager
+def reading(url: str, *paths: Path) -> Iterator[None]:
+    """Whatever goes wrong while published files are read: a ValueError that names the files, the reason and the fix."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, LookupError, TypeError,
+            ValueError) as error:
+        raise ValueError(f"{' or '.join(map(str, paths))} is damaged or not the official file ({error}): delete "
+                         f"{'it' if len(paths) == 1 else 'both'}, and it is downloaded again from {url}; without a "
+                         "network, copy the official file there") from error
+
+
+def cached(name: str, make: Callable[[], Arrays], valid: Callable[[Arrays], bool], *,
+           made_from: Iterable[Path] = ()) -> Arrays:
     """The arrays that `make()` returns, kept in `<root>/cache/<name>.npz` (or under the user folder).
 
+    The content of the files that they are `made_from` is a part of the name, so the cache is never stale.
     The file is written under a temporary name and renamed, so it is whole or absent. One that cannot be read,
     or is not `valid`, is made again with a warning; if nothing is writable, a warning says so.
     """
+    if files := [*made_from]:
+        name += f"-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:8]}"
     paths = [folder / "cache" / f"{name}.npz" for folder in _folders()]
     for path in paths:
         if path.is_file():
