@@ -90,18 +90,15 @@ class Audit:
     def __str__(self) -> str:
         shot, query = ("a varying number of" if n is None else n for n in (self.shot, self.query))
         a, same = self.what, "pixel-identical" if self.what == "image" else "identical"
-        lines = [f"{self.way}-way {shot}-shot, {query} queries per class, chance {100 * self.chance:.1f} %",
-                 f"{self.classes} classes, {self.images} {a}s, digest {self.digest}",
-                 f"no-learning floor (cosine to the mean {a}): {self.floor}",
-                 f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query, "
-                 f"{self.repeated_classes} repeated classes,\n  {self.twin_images} {same} pairs"]
-        classes, unseen = "classes", "repeated classes"
+        bank, more = f"{self.classes} classes, {self.images} {a}s", f"{self.repeated_classes} repeated classes"
+        more, classes = f", {more},\n  {self.twin_images} {same} pairs", "classes"
         if self.classes is None:  # only episodes are seen
-            lines[1] = f"{self.images} different {a}s, digest {self.digest}"
-            lines[3] = f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query"
-            classes = f"{a}s that come again"
-            unseen += ", labels that stick to a class" if self.label_bias is None else ""
-            lines.append(f"not looked at: {unseen} (episodes do not say which classes they hold)")
+            unseen = "repeated classes" + (", labels that stick to a class" if self.label_bias is None else "")
+            bank, classes = f"{self.images} different {a}s", f"{a}s that come again"
+            more = f"\nnot looked at: {unseen} (episodes do not say which classes they hold)"
+        lines = [f"{self.way}-way {shot}-shot, {query} queries per class, chance {100 * self.chance:.1f} %",
+                 f"{bank}, digest {self.digest}", f"no-learning floor (cosine to the mean {a}): {self.floor}",
+                 f"in {self.episodes} episodes: {self.shared_images} {a}s in support and query{more}"]
         if self.label_bias is not None:
             lines.append(f"labels independent of {classes}: {'yes' if self.label_bias < 5 else 'NO'} "
                          f"(largest bias {self.label_bias:.1f} standard errors)")
@@ -152,8 +149,13 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     follows = follows_generator(tasks, seed)
     found = tuple(facts(tasks, episodes, seed)) if hasattr(tasks, "sample_rows") else ()
     both = None if trained_on is None else _both_sides(tasks, trained_on)
-    if not isinstance(tasks, FewShot):
-        return replace(_of_episodes(tasks, score, episodes, seed, *seen, follows), facts=found, both_sides=both)
+    looked = (_of_bank if isinstance(tasks, FewShot) else _of_episodes)(tasks, episodes, seed)
+    return replace(looked, score=score, shared_episodes=seen[0], seen_images=seen[1], follows_generator=follows,
+                   facts=found, both_sides=both)
+
+
+def _of_bank(tasks: FewShot, episodes: int, seed: int) -> Audit:
+    """What can be said of tasks that say which classes and examples of a bank they draw."""
     classes, examples = tasks.sample_indices(episodes, generator=seeded(seed))
     bank, K = tasks.images, tasks.shot
     rows = bank.starts.cpu()[classes][..., None] + examples  # (T, N, K+Q)
@@ -167,9 +169,9 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     base = bank.base.cpu()[classes].sort(1).values
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.x), bank.digest(), 1 / tasks.way,
                  meta_test(PixelFloor(), tasks, episodes, seed), shared, twins,
-                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)),
-                 episodes, score, *seen, follows, "image" if isinstance(bank, ClassImages) else "example",
-                 near_pairs(one_by_one(tasks, episodes, seeded(seed))), found, both)
+                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)), episodes,
+                 what="image" if isinstance(bank, ClassImages) else "example",
+                 near_images=near_pairs(one_by_one(tasks, episodes, seeded(seed))))
 
 
 def _both_sides(tasks: Tasks, trained_on: ClassData) -> tuple[str, ...]:
@@ -184,16 +186,13 @@ def _both_sides(tasks: Tasks, trained_on: ClassData) -> tuple[str, ...]:
             *(f"{len(a & b)} of {len(a)} values of {name}" for name, (a, b) in facts.items() if a & b))
 
 
-def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, shared_episodes: int | None,
-                 seen_images: int | None, follows: bool) -> Audit:
+def _of_episodes(tasks: Tasks, episodes: int, seed: int) -> Audit:
     """What can be said of tasks that show their episodes alone."""
     drawn = list(one_by_one(tasks, episodes, seeded(seed)))
-    if not isinstance(drawn[0], Episode):
-        raise ValueError(f"{type(tasks).__name__} draws a {type(drawn[0]).__name__}: audit looks at classification, "
-                         "support and query")
-    way = drawn[0].support.way
+    way = drawn[0].support.way if isinstance(drawn[0], Episode) else None
     if way is None:
-        raise ValueError(f"{type(tasks).__name__} draws regression tasks (way=None): audit looks at classification")
+        raise ValueError(f"{type(tasks).__name__} draws a {type(drawn[0]).__name__} with no way=: audit looks at "
+                         "classification, support and query of labels 0..way-1")
     floor = meta_test(PixelFloor(), tasks, episodes, seed)  # refuses what is no episode
     whole = joined(drawn)
     shared, content = _equal_pairs(whole)
@@ -202,8 +201,8 @@ def _of_episodes(tasks: Tasks, score: Score | None, episodes: int, seed: int, sh
                  for part in ("support", "query")]
     shot, query = (int(counts[0]) if len(counts) == 1 else None for counts in per_class)
     digest = tasks.digest() if hasattr(tasks, "digest") else floor.digest
-    return Audit(way, shot, query, None, int(content.max()) + 1, digest, 1 / way, floor, shared, 0, None,
-                 bias, len(drawn), score, shared_episodes, seen_images, follows, "example", near_pairs(drawn))
+    return Audit(way, shot, query, None, int(content.max()) + 1, digest, 1 / way, floor, shared, 0, None, bias,
+                 len(drawn), what="example", near_images=near_pairs(drawn))
 
 
 def _equal_pairs(whole: Episode) -> tuple[int, Tensor]:

@@ -54,7 +54,7 @@ class FewShot:
                  within: str | None = None, apart: str | None = None, queries: ClassData | None = None,
                  dtype: torch.dtype | None = None) -> None:
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        images = _bank(images, dtype)
+        images = _bank(_joined(images, queries), dtype)
         check_whole(1, way=way, shot=shot, query=query)
         way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
@@ -73,6 +73,8 @@ class FewShot:
         self._by_base = images.base.cpu().argsort(stable=True)  # the classes, rotations of one character side by side
         self._per_base, self._first = per_base, per_base.cumsum(0) - per_base
         self._group = self._groups() if within is not None else None  # of each character
+        if isinstance(self, Parted):
+            self._sides(of_two=queries is not None)
 
     def _groups(self) -> Tensor:
         """The group of each character, as a number; refuses a bank that cannot fill an episode from every group."""
@@ -133,9 +135,9 @@ class FewShot:
         return Data(bank.rows(index, self.dtype), y.to(bank.device).contiguous(), self.way)  # x (T, M, C, H, W)
 
     def __repr__(self) -> str:
-        within = "" if self.within is None else f", within={self.within!r}"
-        within += "" if self.apart is None else f", apart={self.apart!r}"
-        return f"FewShot(way={self.way}, shot={self.shot}, query={self.query}, classes={len(self._counts)}{within})"
+        rules = (("within", self.within), ("apart", self.apart))
+        given = "".join(f", {name}={value!r}" for name, value in rules if value is not None)
+        return f"FewShot(way={self.way}, shot={self.shot}, query={self.query}, classes={len(self._counts)}{given})"
 
 
 class Parted(FewShot):
@@ -147,15 +149,12 @@ class Parted(FewShot):
     `queries`: `images` becomes one bank of both, whose fact "side" says which example is whose.
     """
 
-    def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
-                 within: str | None = None, apart: str | None = None, queries: ClassData | None = None,
-                 dtype: torch.dtype | None = None) -> None:
-        if queries is not None and isinstance(images, ClassData):
-            images = _joined(images, queries)
-        super().__init__(images, way, shot, query, within=within, apart=apart, queries=queries, dtype=dtype)
-        side = images.about["side"] if queries is not None else np.full(len(images.x), "either")
+    def _sides(self, *, of_two: bool) -> None:
+        """Which example may be support, which query; refuses a bank with a class that cannot be parted."""
+        images = self.images
+        side = images.about["side"] if of_two else np.full(len(images.x), "either")
         self._may = [torch.from_numpy(side != other) for other in ("query", "support")]  # be support, be query: (M,)
-        values = side if apart is None else images.fact(apart)
+        values = side if self.apart is None else images.fact(self.apart)
         self._code = torch.from_numpy(np.unique(values, return_inverse=True)[1])  # (M,)
         labels, V = images.labels.cpu(), int(self._code.max()) + 1
         self._held = [torch.bincount((labels * V + self._code)[may], minlength=len(images) * V).view(-1, V)
@@ -223,18 +222,19 @@ class Classify:
         return f"Classify(batch={self.batch}, classes={self.way})"
 
 
-def _joined(images: ClassData, queries: ClassData) -> ClassData:
-    """One bank of both, whose fact "side" says which examples are the support's."""
+def _joined(images: ClassData, queries: ClassData | None) -> ClassData:
+    """One bank of both, whose fact "side" says which examples are the support's; without `queries`, `images`."""
+    if queries is None or not isinstance(images, ClassData):
+        return images
     if not isinstance(queries, ClassData) or (queries.names, queries.shape) != (images.names, images.shape):
         has = f"{queries.names[:4]} ..., {queries.shape}" if isinstance(queries, ClassData) else type(queries).__name__
         raise ValueError(f"queries= has {has}; expected a bank of the same classes in the same order, "
                          f"{images.names[:4]} ..., {images.shape}")
-    sides = ("support", images), ("query", queries)
-    both = type(images).from_arrays(
-        torch.cat([images.x, queries.x]), torch.cat([images.labels, queries.labels]), names=images.names,
-        groups=images.groups, about={name: np.concatenate([bank.about[name] for _, bank in sides])
-                                     for name in images.about if name in queries.about}
-        | {"side": np.concatenate([np.full(len(bank.x), side) for side, bank in sides])})
+    about = {name: np.concatenate([images.about[name], queries.about[name]])
+             for name in images.about if name in queries.about}
+    about["side"] = np.repeat(["support", "query"], [len(images.x), len(queries.x)])
+    both = type(images).from_arrays(torch.cat([images.x, queries.x]), torch.cat([images.labels, queries.labels]),
+                                    names=images.names, groups=images.groups, about=about)
     return replace(both, base=images.base)
 
 
