@@ -72,6 +72,5 @@ def _files(path: Path) -> dict[str, bytes]:
                  if (short := f"/{name}".partition("/BCCD/")[2]).endswith((".jpg", ".xml", ".txt"))}
     sha = hashlib.sha256(b"".join(n.encode() + hashlib.sha256(files[n]).digest() for n in sorted(files)))
     if sha.hexdigest()[:16] not in CONTENT:
-        raise ValueError(f"its {len(files)} pictures, boxes and lists have the digest {sha.hexdigest()[:16]}; "
-                         f"expected {' or '.join(CONTENT)}")
+        raise ValueError(f"its {len(files)} files have the digest {sha.hexdigest()[:16]}; expected {CONTENT}")
     return files

@@ -114,8 +114,7 @@ class ClassData:
         parts = {name: set(order[a:b]) for name, a, b in zip(SPLIT_NAMES, cuts, cuts[1:], strict=False)}
         for (name, part), fraction in zip(parts.items(), fractions, strict=True):
             if fraction > 0 and not part:
-                raise ValueError(f"{len(order)} classes are too few for fractions={fractions}: {name} would be empty; "
-                                 "add classes or change fractions=")
+                raise ValueError(f"{len(order)} classes are too few, {name} would be empty: change {fractions=}")
         return self._with_splits({name: [i for i, b in enumerate(base) if b in part] for name, part in parts.items()})
 
     def subset(self, classes: Iterable[int]) -> Self:
@@ -167,15 +166,14 @@ class ClassData:
     def fact(self, name: str) -> np.ndarray:
         """The values of a fact, (M,). Raises ValueError naming those that there are."""
         if name not in self.about:
-            raise ValueError(f"no fact {name!r}; this bank has {', '.join(map(repr, self.about)) or 'none'}: give it "
-                             f"with from_arrays(..., about={{{name!r}: one value an example}})")
+            has = ", ".join(map(repr, self.about)) or "none"
+            raise ValueError(f"no fact {name!r}; this bank has {has}: give it with from_arrays(..., about=...)")
         return self.about[name]
 
     def to(self, device: str | torch.device) -> Self:
         """The same bank with its tensors on `device`."""
         if isinstance(device, torch.dtype):  # would cast labels and counts as well
-            raise TypeError(f"a bank's .to() takes a device, not {device}: tasks cast what they draw, "
-                            f"FewShot(..., dtype={device})")
+            raise TypeError(f"a bank's .to() takes a device, not {device}: tasks cast, FewShot(..., dtype={device})")
         return replace(self, **{k: getattr(self, k).to(device) for k in ("x", "labels", "starts", "counts", "base")})
 
     def digest(self) -> str:

@@ -48,9 +48,8 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
             name = folder.relative_to(root)
             if name in classes:
                 raise ValueError(f"class {str(name)!r} stands in {classes[name][1].relative_to(path)} and in "
-                                 f"{folder.relative_to(path)}: splits are of classes here, and no class may be in two. "
-                                 f"Read one of them, from_folder({str(root)!r}), and use .split_classes(seed=0), or "
-                                 "move each class into one split")
+                                 f"{folder.relative_to(path)}: splits are of classes here: move each into one, or "
+                                 f"read one, from_folder({str(root)!r}), and use .split_classes(seed=0)")
             classes[name] = split, folder
     names = sorted(classes)
     files = [(n, file) for n, name in enumerate(names) for file in found[classes[name][1]]]
@@ -59,8 +58,7 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
         images.append(image := _read(file, size, grayscale, invert))
         if image.shape != images[0].shape:
             (h, w), (first_h, first_w) = image.shape[-2:], images[0].shape[-2:]
-            raise ValueError(f"{file} is {w} x {h}, but {files[0][1].name} is {first_w} x {first_h}: give size=, e.g. "
-                             "size=28, to resize every image")
+            raise ValueError(f"{file} is {w} x {h}, but {files[0][1].name} is {first_w} x {first_h}: give size=28, say")
     return {"images": np.stack(images), "labels": np.array([n for n, _ in files]),
             "names": [_text(name) for name in names],
             "groups": ["" if name.parent == Path(".") else _text(name.parent) for name in names],
@@ -128,8 +126,7 @@ def _read(path: Path, size: int | None, grayscale: bool, invert: bool) -> np.nda
     except (MemoryError, PermissionError):  # says enough, and the file may be in order
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} has more pixels than Pillow trusts ({error}): make it smaller, or, if you trust it, "
-                         "raise PIL.Image.MAX_IMAGE_PIXELS") from error
+        raise ValueError(f"{path} has more pixels than Pillow trusts: shrink it, or set MAX_IMAGE_PIXELS") from error
     except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{path} cannot be read ({error}): replace or remove it") from error
     if size is not None:

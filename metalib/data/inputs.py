@@ -15,16 +15,14 @@ def as_uint8(images: Any) -> Tensor:
     try:
         images = torch.as_tensor(_array(images) if isinstance(images, np.ndarray) else images).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"images cannot be made one tensor ({error}); expected an array (M, H, W) or (M, C, H, W) of "
-                        "numbers: resize images that differ in size, and read files with from_folder()") from error
+        raise TypeError(f"images cannot be made one tensor ({error}): resize them, or use from_folder()") from error
     if images.ndim == 3:
         images = images[:, None]
     shape = tuple(images.shape)
     if images.ndim != 4 or 0 in shape:
         raise ValueError(f"images have shape {shape}; expected (M, H, W) or (M, C, H, W), none of them 0")
     if shape[-1] in (1, 2, 3, 4) and shape[1] not in (1, 2, 3, 4):
-        raise ValueError(f"images have shape {shape}, which looks channels-last; expected (M, C, H, W): use "
-                         "np.moveaxis(images, -1, 1)")
+        raise ValueError(f"images {shape} look channels-last; expected (M, C, H, W): use np.moveaxis(images, -1, 1)")
     if images.dtype == torch.bool:
         return images.to(torch.uint8) * 255
     if images.is_complex():
@@ -32,21 +30,17 @@ def as_uint8(images: Any) -> Tensor:
     if images.is_floating_point():
         low, high = float(images.amin()), float(images.amax())
         if not (low >= 0 and high <= 1):  # written so that NaN fails as well
-            raise ValueError(f"float images range from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, "
-                             "or pass uint8; .clip(0, 1) what a resize overshot")
+            raise ValueError(f"float images from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, or .clip(0, 1)")
         if 0 < high < 1.5 / 255:  # nothing would be left but 0 and 1 of 255
-            raise ValueError(f"float images range from {low:.3g} to {high:.3g}, black in [0, 1]: were they divided by "
-                             "255 twice? Multiply them by 255")
+            raise ValueError(f"float images reach {high:.3g}, nearly black: were they divided by 255 twice? Multiply")
         return (images * 255).round().to(torch.uint8)
     low, high = (int(m) for m in images.to(images.dtype if images.dtype == torch.uint8 else torch.int64).aminmax())
     if high == 1 and low == 0:
-        raise ValueError(f"{images.dtype} images hold 0 and 1 only, where full brightness is 255: "
-                         "use images.astype(bool), or images * 255")
+        raise ValueError(f"{images.dtype} images hold 0 and 1 only: use images.astype(bool), or images * 255")
     if images.dtype == torch.uint8:
         return images
     fix = "astype('uint8')" if 0 <= low and high <= 255 else f"astype('float32') / {high}"
-    raise TypeError(f"images are {images.dtype} from {low} to {high}; expected uint8, or float in [0, 1]: "
-                    f"use images.{fix}")
+    raise TypeError(f"images are {images.dtype} from {low} to {high}; expected uint8: use images.{fix}")
 
 
 def as_examples(x: Any) -> Tensor:
@@ -55,8 +49,7 @@ def as_examples(x: Any) -> Tensor:
         try:
             array = _array(x)
         except ValueError as error:
-            raise ValueError(f"the examples differ in length ({error}): pad them to one, and let the network mask "
-                             "the padding") from error
+            raise ValueError(f"the examples differ in length ({error}): pad them, and mask the padding") from error
         if array.dtype.kind not in "biuf":
             raise TypeError(f"the examples are {array.dtype}; expected numbers: encode texts as token ids or features, "
                             "categories as codes, and make sparse matrices dense with .toarray()")
@@ -64,8 +57,7 @@ def as_examples(x: Any) -> Tensor:
             array = array.astype(np.float64)
         x = torch.as_tensor(array)
     if x.layout != torch.strided or x.is_quantized or x.is_complex():
-        raise TypeError(f"the examples are {x.layout} {x.dtype}; expected dense numbers: use x.to_dense(), "
-                        "x.dequantize(), or torch.view_as_real(x)")
+        raise TypeError(f"the examples are {x.layout} {x.dtype}: x.to_dense(), x.dequantize() or torch.view_as_real(x)")
     if x.ndim == 0 or 0 in x.shape:
         raise ValueError(f"the examples have shape {tuple(x.shape)}; expected (M, ...), none of them 0")
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which PyTorch can do little
@@ -85,8 +77,7 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
             kinds = {type(v) for v in np.asarray(labels, dtype=object).ravel()}
             if not all(issubclass(k, (str, bytes)) for k in kinds) and any(
                     issubclass(k, (str, bytes)) or k is type(None) for k in kinds):
-                raise TypeError(f"labels mix {', '.join(sorted(k.__name__ for k in kinds))}: "
-                                "give strings only, or integers only, and none missing")
+                raise TypeError(f"labels mix {', '.join(sorted(k.__name__ for k in kinds))}: one kind, none missing")
             array = np.array(array.tolist()) if array.dtype == object else array
         if array.dtype.kind in "SUT":
             strings = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)

@@ -99,8 +99,8 @@ def _drawings(archive: zipfile.ZipFile, name: str) -> dict[str, list[str]]:
             drawings[f"{parts[1]}/{parts[2]}"].append(file)
     counts = sorted({len(files) for files in drawings.values()})
     if len(drawings) != CHARACTERS[name] or counts != [DRAWERS]:
-        raise ValueError(f"it has {len(drawings)} characters with {' or '.join(map(str, counts)) or 'no'} drawings; "
-                         f"expected {CHARACTERS[name]} with {DRAWERS}")
+        found = f"{len(drawings)} characters with {' or '.join(map(str, counts)) or 'no'} drawings"
+        raise ValueError(f"{found}; expected {CHARACTERS[name]} with {DRAWERS}")
     return drawings
 
 

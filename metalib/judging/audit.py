@@ -191,8 +191,7 @@ def _of_episodes(tasks: Tasks, episodes: int, seed: int) -> Audit:
     drawn = list(one_by_one(tasks, episodes, seeded(seed)))
     way = drawn[0].support.way if isinstance(drawn[0], Episode) else None
     if way is None:
-        raise ValueError(f"{type(tasks).__name__} draws a {type(drawn[0]).__name__} with no way=: audit looks at "
-                         "classification, support and query of labels 0..way-1")
+        raise ValueError(f"{type(tasks).__name__} draws no Episode of labels with way=: audit looks at classification")
     floor = meta_test(PixelFloor(), tasks, episodes, seed)  # refuses what is no episode
     whole = joined(drawn)
     shared, content = _equal_pairs(whole)

@@ -169,8 +169,7 @@ def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     if not theirs:
         raise ValueError(f"{type(original).__name__} has no parameter that requires a gradient: nothing to certify")
     if any(p.is_complex() for p in theirs.values()):
-        raise ValueError(f"{type(original).__name__} has complex parameters, along which no finite difference is "
-                         "taken: for the check, keep real ones and use torch.view_as_complex in forward()")
+        raise ValueError(f"{type(original).__name__} has complex parameters: for the check use torch.view_as_complex")
     try:
         learner = copy.deepcopy(original).double()
     except (TypeError, RuntimeError, ValueError) as error:

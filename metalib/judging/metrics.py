@@ -74,8 +74,7 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
         return _named("return" if metric is None else metric, learner)
     if metric is None:
         if not query.y.is_floating_point() and query.way is None:
-            raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
-                             "for regression give float targets (y.float())")
+            raise ValueError("integer targets without way=: for classes Data(x, y, way=N), for regression y.float()")
         metric = "MSE" if query.y.is_floating_point() else "accuracy"
     if not isinstance(metric, str) or metric not in BETTER:
         raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function, or a list of them")
@@ -116,8 +115,7 @@ def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data
     """
     metric = chosen(metric, learner, query)
     if isinstance(query, Data) and metric.name in ("accuracy", "MSE") and not isinstance(prediction, (Tensor, Normal)):
-        raise ValueError(f"{type(learner).__name__} predicts a {type(prediction).__name__}, which {metric.name} cannot "
-                         f"compare with y: set {FIX}")
+        raise ValueError(f"{metric.name} cannot compare a {type(prediction).__name__} with y: set {FIX}")
     result = torch.as_tensor(metric.f(prediction, query.y if isinstance(query, Data) else query))
     if result.ndim:
         raise ValueError(f"{metric.name} returned shape {tuple(result.shape)}, not one number a task: take its mean")
@@ -157,8 +155,7 @@ def _logits(prediction: Any, y: Tensor, way: int, name: str) -> Tensor:
     if not isinstance(prediction, Tensor):
         raise ValueError(f"{name} needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
     if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
-        raise ValueError(f"{name} needs logits of shape {(*y.shape, way)}, one for each of {way} classes; the "
-                         f"predictions have shape {tuple(prediction.shape)}. Set the network's output, or {FIX}")
+        raise ValueError(f"{name} needs logits {(*y.shape, way)}, not {tuple(prediction.shape)}: out_dim=, or {FIX}")
     return prediction
 
 

@@ -97,7 +97,7 @@ def near_pairs(drawn: Iterable[Episode]) -> int:
 
 def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
     if hasattr(training, "sample") or not isinstance(training, Iterable):
-        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches that training drew: "
+        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches of training: "
                         "training_episodes(tasks, config)")
     none = True
     for batch in [training] if is_tasks(training) else training:

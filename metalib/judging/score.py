@@ -54,8 +54,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or len(self.values) == 0:
-            raise ValueError(f"values have shape {tuple(self.values.shape)}; expected (n,), one number a task: take "
-                             "the mean over the queries of each task first")
+            raise ValueError(f"values have shape {tuple(self.values.shape)}; expected one number a task: take means")
 
     @classmethod
     def of(cls, values: Tensor | Sequence[float], **protocol: str | int | bool | None) -> Score:

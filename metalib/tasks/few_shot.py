@@ -60,8 +60,7 @@ class FewShot:
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
         self.within, self.apart = within, apart
         if (apart, queries) != (None, None) and not isinstance(self, Parted):
-            raise TypeError(f"{type(self).__name__} draws as FewShot does, which knows no apart= and no queries=: make "
-                            "it a subclass of metalib.tasks.few_shot.Parted")
+            raise TypeError(f"apart=, queries=: make {type(self).__name__} a subclass of metalib.tasks.few_shot.Parted")
         base, per_base = images.base.cpu().unique(return_counts=True)
         if len(base) < way:
             raise ValueError(f"{len(base)} classes cannot make a {way}-way episode: lower way= or add classes")
@@ -84,8 +83,7 @@ class FewShot:
         names = sorted(set(groups))
         if "" in names:
             c = self.images.groups.index("")
-            raise ValueError(f"class {c} ({self.images.names[c]}) has no group, which within='group' needs: build the "
-                             "bank with groups=[...], one string a class")
+            raise ValueError(f"class {c} ({self.images.names[c]}) has no group: build the bank with groups=[...]")
         if small := [g for g in names if groups.count(g) < self.way]:
             raise ValueError(f"{len(small)} of {len(names)} groups have fewer than {self.way} classes: lower way=, or "
                              f"leave them out, bank.subset(c for c, g in enumerate(bank.groups) if g not in {small})")
@@ -228,8 +226,8 @@ def _joined(images: ClassData, queries: ClassData | None) -> ClassData:
         return images
     if not isinstance(queries, ClassData) or (queries.names, queries.shape) != (images.names, images.shape):
         has = f"{queries.names[:4]} ..., {queries.shape}" if isinstance(queries, ClassData) else type(queries).__name__
-        raise ValueError(f"queries= has {has}; expected a bank of the same classes in the same order, "
-                         f"{images.names[:4]} ..., {images.shape}")
+        own = f"{images.names[:4]} ..., {images.shape}"
+        raise ValueError(f"queries= has {has}; expected a bank of the same classes in the same order, {own}")
     about = {name: np.concatenate([images.about[name], queries.about[name]])
              for name in images.about if name in queries.about}
     about["side"] = np.repeat(["support", "query"], [len(images.x), len(queries.x)])
@@ -240,12 +238,10 @@ def _joined(images: ClassData, queries: ClassData | None) -> ClassData:
 
 def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
     if not isinstance(images, ClassData):
-        raise TypeError(f"tasks are drawn from a ClassImages or a ClassData, not from a {type(images).__name__}: build "
-                        "one with ClassData.from_arrays(x, labels) or ClassImages.from_arrays(images, labels)")
+        raise TypeError(f"tasks are not drawn from a {type(images).__name__}: build a ClassData.from_arrays(x, labels)")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype={dtype!r}: expected a floating-point dtype; a ClassData's integers stay integers")
     if images.x.is_floating_point() and torch.finfo(images.x.dtype).max > (most := torch.finfo(dtype).max):
         if float(images.x.abs().max()) > most:
-            raise ValueError(f"examples as large as {float(images.x.abs().max()):.3g} are infinite in {dtype}: scale "
-                             f"them, or set dtype={images.x.dtype}")
+            raise ValueError(f"some examples are infinite in {dtype}: scale them, or set dtype={images.x.dtype}")
     return images
