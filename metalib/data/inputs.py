@@ -30,7 +30,7 @@ def as_uint8(images: Any) -> Tensor:
     if images.is_floating_point():
         low, high = float(images.amin()), float(images.amax())
         if not (low >= 0 and high <= 1):  # written so that NaN fails as well
-            raise ValueError(f"float images from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, or .clip(0, 1)")
+            raise ValueError(f"images from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, or .clip(0, 1)")
         if 0 < high < 1.5 / 255:  # nothing would be left but 0 and 1 of 255
             raise ValueError(f"float images reach {high:.3g}, nearly black: were they divided by 255 twice? Multiply")
         return (images * 255).round().to(torch.uint8)
