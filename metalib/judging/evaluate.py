@@ -58,14 +58,9 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
             compare with the targets.
         RuntimeError: map="vmap" for a learner that vmap cannot go through.
     """
-    def measure(learner: Learner, episode: Episode) -> Tensor:
-        support, query = halves(episode)
-        prediction = predict_query(learner, _adapt(learner, support, steps), episode, transductive, map)
-        return torch.stack([value(learner, one, prediction, query) for one in several(metric)])
-
-    values, names, protocol = _each_episode(learner, tasks, episodes, seed, measure, several(metric), map)
-    scores = [Score.of(v, metric=name, steps=steps, **{"transductive": transductive} | protocol)
-              for v, name in zip(values.T, names, strict=True)]
+    values, names, protocol = _each_episode(learner, tasks, episodes, seed, transductive, several(metric), map,
+                                            lambda learner, support: [_adapt(learner, support, steps)])
+    scores = [Score.of(v, metric=name, steps=steps, **protocol) for v, name in zip(values.T, names, strict=True)]
     return scores if isinstance(metric, (list, tuple)) else scores[0]
 
 
@@ -78,16 +73,10 @@ def meta_test_path(learner: Learner, tasks: Tasks, steps: int, episodes: int = 6
     """
     if not hasattr(learner, "path"):
         raise ValueError(f"{type(learner).__name__} has no inner steps; meta_test_path needs a learner with path()")
-
-    def measure(learner: Learner, episode: Episode) -> Tensor:
-        support, query = halves(episode)
-        return torch.stack([value(learner, metric, predict_query(learner, phi, episode, transductive, map), query)
-                            for phi in learner.path(support, steps)])
-
     check_whole(0, steps=steps)
-    values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, measure, [metric], map)
-    return [Score.of(v, metric=name, steps=j, **{"transductive": transductive} | protocol)
-            for j, v in enumerate(values.T)]
+    values, (name,), protocol = _each_episode(learner, tasks, episodes, seed, transductive, [metric], map,
+                                              lambda learner, support: learner.path(support, steps))
+    return [Score.of(v, metric=name, steps=j, **protocol) for j, v in enumerate(values.T)]
 
 
 def halves(episode: Any) -> tuple[Any, Any]:
@@ -124,13 +113,20 @@ def _adapt(learner: Learner, support: Data, steps: int | None) -> TaskState:
     return learner.adapt(support, steps)
 
 
-def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
-                  measure: Callable[[Learner, Episode], Tensor], metrics: list[Measure | None],
-                  map: str) -> tuple[Tensor, list[str], dict[str, str | int]]:
-    """(measure of each episode (n, J), the metrics' names, what identifies the episodes).
+def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int, transductive: bool,
+                  metrics: list[Measure | None], map: str, states: Callable[[Learner, Data], Sequence[TaskState]],
+                  ) -> tuple[Tensor, list[str], dict[str, str | int]]:
+    """(each metric of each state phi of each episode (n, J), the metrics' names, what identifies the episodes).
 
     Episodes are drawn one by one: chunks do not matter.
     """
+    def measure(learner: Learner, episode: Episode) -> Tensor:
+        (support, query), values = halves(episode), []
+        for phi in states(learner, support):
+            prediction = predict_query(learner, phi, episode, transductive, map)
+            values += [value(learner, one, prediction, query) for one in metrics]
+        return torch.stack(values)
+
     check_whole(1, episodes=episodes)
     stream, digest = one_by_one(tasks, episodes, seeded(seed)), hashlib.sha256()
     way = "loop" if choose_map(learner, map) == "loop" else map
@@ -145,8 +141,8 @@ def _each_episode(learner: Learner, tasks: Tasks, episodes: int, seed: int,
             names = [chosen(m, mine, halves(batch)[1]).name for m in metrics]  # what is refused is before the work
             values.append(_measured(measure, learner, mine, batch, way))
             bar.update(len(drawn))
-    alone = {} if isinstance(batch, Episode) else {"transductive": ""}  # where nothing is predicted together
-    return torch.cat(values), names, {"seed": int(seed), "digest": digest.hexdigest()[:12]} | alone
+    together = transductive if isinstance(batch, Episode) else ""  # where nothing is predicted together
+    return torch.cat(values), names, {"transductive": together, "seed": int(seed), "digest": digest.hexdigest()[:12]}
 
 
 def _measured(measure: Callable[[Learner, Episode], Tensor], learner: Learner, mine: Learner, batch: Episode,
