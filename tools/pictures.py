@@ -6,10 +6,12 @@ Each carries a digest of what its figure sends to the page; tests/test_widget_pi
 again. Here is also, in Python, what two of the pages compute, for the pictures and for the tests that compare them.
 """
 
+import base64
 import hashlib
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torch.func import vmap
@@ -40,7 +43,7 @@ from metalib import (
 )
 from metalib.episode import task_axis
 from metalib.figures.plot import COLOURS
-from metalib.figures.widgets import intervals, sine, surface
+from metalib.figures.widgets import alpha, intervals, sine, surface, treasure
 from metalib.figures.widgets.alphabet import FINE, PEN, SIDE, SIZE, SMALL, Alphabet, rounded, samples
 from metalib.figures.widgets.leaks import (
     CHARACTERS,
@@ -345,6 +348,82 @@ def leaks_picture() -> bytes:
     return picture(figure, 150)
 
 
+# ---------------------------------------------------------------- chapter 5
+
+
+def lines() -> Data:
+    """The support of chapter 5's task: y = w . x with w ~ N((2, -1), 0.5^2); x has deviations 2 and 0.6."""
+    g = seeded(3)
+    w = torch.tensor([2.0, -1.0]) + 0.5 * torch.randn(1, 2, generator=g, dtype=torch.float64)
+    x = torch.tensor([2.0, 0.6], dtype=torch.float64) * torch.randn(28, 2, generator=g, dtype=torch.float64)
+    return Data(x[:8], (w * x).sum(-1, keepdim=True)[:8])
+
+
+def alpha_picture(steps: int = 8, start: tuple[float, float] = (0.0, 0.0)) -> bytes:
+    """A path that arrives and one that does not; as wide as a phone, so that its text stays legible."""
+    support = lines()
+    H, w = alpha.quadratic(support)
+    rates = 0.05, 1.05 * 2 / float(torch.linalg.eigvalsh(H)[-1])
+    a, b = torch.meshgrid(*(torch.linspace(*side, 80, dtype=torch.float64) for side in alpha.SIDES), indexing="xy")
+    e = torch.stack([a, b], -1) - w
+    figure, axis = plt.subplots(figsize=(3.6, 4.0), facecolor="white", layout="constrained")
+    loss = 0.5 * torch.einsum("...i,ij,...j->...", e, H, e)
+    axis.contour(a, b, loss, levels=alpha.LEVELS, colors="0.75", linewidths=0.8, antialiased=False)
+    for rate, colour, line, mark, name in zip(rates, (COLOURS[0], COLOURS[3]), ("-", "--"), "os",
+                                              ("every step is shorter", "every jump is longer"), strict=True):
+        way = alpha.path(support, rate, steps, start).T
+        axis.plot(*way, line, marker=mark, markersize=4, linewidth=1.4, color=colour,
+                  label=f"α = {rate:.2f}: {name}")
+    axis.plot(*start, "ko", markersize=7)
+    axis.plot(*w, "k*", markersize=12)
+    axis.annotate("w", w.tolist(), (8, -4), textcoords="offset points", fontsize=10)
+    axis.annotate("θ", start, (-4, 8), textcoords="offset points", fontsize=10, ha="right")
+    axis.set(xlim=alpha.SIDES[0], ylim=alpha.SIDES[1], xlabel=r"$\phi_1$", ylabel=r"$\phi_2$", aspect="equal")
+    axis.set_title(rf"{steps} inner steps, $2/\lambda_{{\max}}$ = {rates[1] / 1.05:.3f}", fontsize=10)
+    figure.legend(fontsize=9, loc="outside lower center", frameon=False)
+    return picture(figure, 110)
+
+
+# ---------------------------------------------------------------- chapter 12
+
+
+def walks() -> tuple[list[treasure.Place], Tensor]:
+    """(the places, the walks of chapter 12's agent): what the page that is stored in the chapter shows."""
+    page = (ROOT / "book" / "12_meta_reinforcement_learning.ipynb").read_text(encoding="utf-8")
+    outputs = (output for cell in json.loads(page)["cells"] for output in cell.get("outputs", ()))
+    pages = ("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+    shown = next(match for html in pages if (match := re.search(r"treasure\(root, (\{.*\})\);", html)))
+    data = json.loads(shown.group(1))
+    numbers = list(base64.b64decode(data["packed"].partition(",")[2]))
+    return [tuple(place) for place in data["places"]], torch.tensor(numbers).reshape(-1, 2 * data["length"])
+
+
+def treasure_picture(length: int = 10) -> bytes:
+    """Both episodes with the treasure in place 1, as the page begins; as wide as a phone."""
+    places, every = walks()
+    goal, walk = 1, every[0].tolist()
+    figure, axes = plt.subplots(2, 1, figsize=(3.6, 6.6), facecolor="white", layout="constrained")
+    for episode, axis in enumerate(axes):
+        path = [0, *walk[length * episode:length * (episode + 1)]]
+        _board(axis, places, path, goal)
+        reward = treasure.rewards(walk, goal, length)[episode]
+        axis.set_title(f"episode {episode + 1}: reward {reward} of {length}", fontsize=10)
+    return picture(figure, 110)
+
+
+def _board(axis: Axes, places: Sequence[treasure.Place], path: list[int], goal: int) -> None:
+    """The path with the number of each arrival; the treasure is a star."""
+    rows, columns = (max(p[i] for p in places) + 1 for i in (0, 1))
+    axis.plot(places[goal][1], places[goal][0], "*", markersize=34, color=COLOURS[1])
+    axis.plot([places[s][1] for s in path], [places[s][0] for s in path], color=COLOURS[0], linewidth=1)
+    for state, (row, column) in enumerate(places):
+        visits = [str(t) for t, s in enumerate(path) if s == state]
+        label = ", ".join(visits[:3]) + (" ..." if len(visits) > 3 else "")
+        axis.text(column, row + 0.34, label, ha="center", va="center", fontsize=10)
+        axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False))
+    axis.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
+
+
 # ---------------------------------------------------------------- all of them
 
 
@@ -353,7 +432,11 @@ FIXED: dict[str, tuple[Callable[[], Widget], Callable[[], bytes]]] = {  # name -
     "intervals": (intervals.figure, intervals_picture),
     "alphabet": (lambda: Alphabet(load(checkpoint("alphabet"))), alphabet_picture),
     "leaks": (lambda: Leaks(glyphs().split("test"), record("leaks")), leaks_picture),
+    "alpha": (lambda: alpha.figure(lines()), alpha_picture),
+    "treasure": (lambda: treasure.figure(*walks()), treasure_picture),
 }
+# The digests of those whose picture carries none: the chapters hold these pictures as they were drawn at first.
+DRAWN = {"alpha": "df2f1538f56f", "treasure": "c9dde89f2056"}
 
 
 def told(widget: Widget) -> str:

@@ -1,12 +1,10 @@
 """Chapter 5's figure: inner steps in a valley, and a rate to drag until they no longer arrive."""
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
 from metalib.episode import Data
-from metalib.figures.plot import COLOURS
-from metalib.figures.widgets.widget import Widget, picture, words
+from metalib.figures.widgets.widget import Widget, words
 from metalib.learners.maml import MAML
 
 SIDES = ((-2, 6), (-4, 3))  # the window: phi_1, phi_2
@@ -40,7 +38,8 @@ def path(support: Data, rate: float, steps: int, start: tuple[float, float] = (0
 def figure(support: Data, *, rate: float = 0.05, steps: int = 8, start: tuple[float, float] = (0.0, 0.0)) -> Widget:
     """Drag the inner rate until the steps no longer arrive; then the bound 2 / lambda_max shows itself.
 
-    The page gets H and w and takes the steps itself, as `path` does (tests/test_widget_alpha.py compares them).
+    The page gets H and w and takes the steps itself, as `path` does (tests/test_widget_alpha.py compares them). The
+    picture for where scripts do not run is of chapter 5's task.
 
     Args:
         support: K points of a plane, x (K, 2) and y = w . x (K, 1), in float64.
@@ -59,27 +58,4 @@ def figure(support: Data, *, rate: float = 0.05, steps: int = 8, start: tuple[fl
     data = {"H": [[round(v, 10) for v in row] for row in H.tolist()], "w": [round(v, 10) for v in w.tolist()],
             "sides": SIDES, "levels": LEVELS, "rate": rate, "steps": steps, "start": start,
             "mostRate": MOST_RATE, "mostSteps": MOST_STEPS}
-    return Widget("alpha.js", data, **words("alpha", steps=steps), parts=("slide.js",), colours=32,
-                  png=_png(support, (rate, 1.05 * bound), steps, start))
-
-
-def _png(support: Data, rates: tuple[float, float], steps: int, start: tuple[float, float]) -> bytes:
-    """A path that arrives and one that does not; as wide as a phone, so that its text stays legible."""
-    H, w = quadratic(support)
-    a, b = torch.meshgrid(*(torch.linspace(*side, 80, dtype=torch.float64) for side in SIDES), indexing="xy")
-    e = torch.stack([a, b], -1) - w
-    figure, axis = plt.subplots(figsize=(3.6, 4.0), facecolor="white", layout="constrained")
-    loss = 0.5 * torch.einsum("...i,ij,...j->...", e, H, e)
-    axis.contour(a, b, loss, levels=LEVELS, colors="0.75", linewidths=0.8, antialiased=False)
-    for rate, colour, line, mark, name in zip(rates, (COLOURS[0], COLOURS[3]), ("-", "--"), "os",
-                                              ("every step is shorter", "every jump is longer"), strict=True):
-        axis.plot(*path(support, rate, steps, start).T, line, marker=mark, markersize=4, linewidth=1.4, color=colour,
-                  label=f"α = {rate:.2f}: {name}")
-    axis.plot(*start, "ko", markersize=7)
-    axis.plot(*w, "k*", markersize=12)
-    axis.annotate("w", w.tolist(), (8, -4), textcoords="offset points", fontsize=10)
-    axis.annotate("θ", start, (-4, 8), textcoords="offset points", fontsize=10, ha="right")
-    axis.set(xlim=SIDES[0], ylim=SIDES[1], xlabel=r"$\phi_1$", ylabel=r"$\phi_2$", aspect="equal")
-    axis.set_title(rf"{steps} inner steps, $2/\lambda_{{\max}}$ = {rates[1] / 1.05:.3f}", fontsize=10)
-    figure.legend(fontsize=9, loc="outside lower center", frameon=False)
-    return picture(figure, 110)
+    return Widget("alpha.js", data, **words("alpha", steps=steps), parts=("slide.js",), colours=32)
