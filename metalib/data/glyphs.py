@@ -22,7 +22,6 @@ from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
 from metalib.data import lettering
-from metalib.data.classes import SPLIT_NAMES
 from metalib.data.images import ClassImages
 from metalib.data.lettering import ink, typeface
 from metalib.data.root import cached
@@ -55,11 +54,7 @@ def glyphs(seed: int = 0) -> ClassImages:
     fonts = _font_files()
     arrays = cached(f"glyphs-seed{seed}", lambda: _draw_all(fonts, seed), _valid,
                     made_from=[*fonts.values(), FILE, Path(__file__), Path(lettering.__file__)])
-    images, scripts, splits = arrays["images"], arrays["scripts"].tolist(), arrays["splits"].tolist()
-    n = len(images)
-    return ClassImages.from_arrays(images.reshape(n * DRAWINGS, SIZE, SIZE), np.repeat(np.arange(n), DRAWINGS),
-                                   names=arrays["names"].tolist(), groups=scripts,
-                                   splits={s: [i for i in range(n) if splits[i] == s] for s in SPLIT_NAMES})
+    return lettering.bank(arrays, arrays["scripts"].tolist())
 
 
 def _valid(arrays: dict[str, np.ndarray]) -> bool:

@@ -32,7 +32,7 @@ def as_uint8(images: Any) -> Tensor:
         if not (low >= 0 and high <= 1):  # written so that NaN fails as well
             raise ValueError(f"images from {low:.9g} to {high:.9g}; expected [0, 1]: divide by 255, or .clip(0, 1)")
         if 0 < high < 1.5 / 255:  # nothing would be left but 0 and 1 of 255
-            raise ValueError(f"float images reach {high:.3g}, nearly black: were they divided by 255 twice? Multiply")
+            raise ValueError(f"float images reach {high:.3g}: were they divided by 255 twice? Multiply them by 255")
         return (images * 255).round().to(torch.uint8)
     low, high = (int(m) for m in images.to(images.dtype if images.dtype == torch.uint8 else torch.int64).aminmax())
     if high == 1 and low == 0:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from metalib.data.classes import SPLIT_NAMES
+from metalib.data.images import ClassImages
+
 ALIKE, ALIKE_ACROSS = 0.955, 0.915  # within a split by `overlap`; from split to split also by `resemblance`
 # How much drawings of one class differ: shift in pixels of 28, log stretch, turn in radians, slant as a tangent; chosen
 # so that comparing raw pixels of letters is as hard as on Omniglot (about 48 % at 5-way 1-shot on the test split).
@@ -59,6 +62,14 @@ def drawings(looks: Sequence[tuple[Image.Image, float]], count: int, size: int, 
         shape = {"stretch": math.exp(stretch), "turn": turn, "slant": slant + tilt}
         made.append(np.asarray(place(image, side * unit, size, fine=4, shift=(right * unit, down * unit), **shape)))
     return np.stack(made)
+
+
+def bank(drawn: dict[str, np.ndarray], groups: list[str]) -> ClassImages:
+    """The bank of `images` (n, count, size, size), whose n classes have these `names`, `splits` and groups."""
+    images, splits = drawn["images"], drawn["splits"]
+    return ClassImages.from_arrays(images.reshape(-1, *images.shape[2:]),
+                                   np.repeat(np.arange(len(images)), images.shape[1]), names=drawn["names"].tolist(),
+                                   groups=groups, splits={s: np.flatnonzero(splits == s) for s in SPLIT_NAMES})
 
 
 def distinct(splits: Sequence[str], loose: Sequence[tuple[list[int], list[Image.Image]]],

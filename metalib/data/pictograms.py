@@ -61,10 +61,7 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
     arrays = cached(f"pictograms{int(size)}-seed{seed}", lambda: _draw_all(folder, maps, int(size), seed),
                     lambda a: a["images"].shape == (len(a["names"]), DRAWINGS, size, size),
                     made_from=(Path(__file__), Path(lettering.__file__), FILE))
-    names, splits = arrays["names"].tolist(), arrays["splits"]
-    return ClassImages.from_arrays(arrays["images"].reshape(-1, size, size), np.repeat(np.arange(len(names)), DRAWINGS),
-                                   names=names, groups=[_word(name) for name in names],
-                                   splits={s: np.flatnonzero(splits == s).tolist() for s in SPLIT_NAMES})
+    return lettering.bank(arrays, [_word(name) for name in arrays["names"].tolist()])
 
 
 def _folder() -> Path:

@@ -53,8 +53,7 @@ class FewShot:
     def __init__(self, images: ClassData, way: int = 5, shot: int = 1, query: int = 15, *,
                  within: str | None = None, apart: str | None = None, queries: ClassData | None = None,
                  dtype: torch.dtype | None = None) -> None:
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        images = _bank(_joined(images, queries), dtype)
+        images, dtype = _bank(_joined(images, queries), dtype)
         check_whole(1, way=way, shot=shot, query=query)
         way, shot, query = int(way), int(shot), int(query)  # NumPy's integers are none of a checkpoint's
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
@@ -202,11 +201,9 @@ class Classify:
     """
 
     def __init__(self, images: ClassData, batch: int = 128, *, dtype: torch.dtype | None = None) -> None:
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        images = _bank(images, dtype)
+        self.images, self.dtype = _bank(images, dtype)
         check_whole(1, batch=batch)
-        self.images, self.batch, self.dtype = images, batch, dtype
-        self.way = len(images.counts)
+        self.batch, self.way = batch, len(images.counts)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
         """n batches, drawn with replacement, on the device of the images."""
@@ -236,7 +233,9 @@ def _joined(images: ClassData, queries: ClassData | None) -> ClassData:
     return replace(both, base=images.base)
 
 
-def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
+def _bank(images: ClassData, dtype: torch.dtype | None) -> tuple[ClassData, torch.dtype]:
+    """The bank and the dtype of what is drawn from it, if they go together."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
     if not isinstance(images, ClassData):
         raise TypeError(f"tasks are not drawn from a {type(images).__name__}: build a ClassData.from_arrays(x, labels)")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -244,4 +243,4 @@ def _bank(images: ClassData, dtype: torch.dtype) -> ClassData:
     if images.x.is_floating_point() and torch.finfo(images.x.dtype).max > (most := torch.finfo(dtype).max):
         if float(images.x.abs().max()) > most:
             raise ValueError(f"some examples are infinite in {dtype}: scale them, or set dtype={images.x.dtype}")
-    return images
+    return images, dtype
