@@ -93,8 +93,7 @@ class ClassData:
     def split(self, name: str) -> Self:
         """The classes of one split: "train", "val" or "test". Raises ValueError if there is no such split."""
         if self.splits is None:
-            raise ValueError(f"no split {name!r}: this bank has no splits (it is one split already, or none was made). "
-                             "Make them with .split_classes(seed=0), or from_arrays(..., splits={'train': [...]})")
+            raise ValueError(f"no split {name!r}: this bank has none, or is one split already: .split_classes(seed=0)")
         if name not in self.splits:
             raise ValueError(f"no split named {name!r}; this bank has {', '.join(map(repr, self.splits))}")
         return replace(self.subset(self.splits[name]), splits=None)

@@ -66,8 +66,7 @@ def _font_files() -> dict[str, Path]:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = {name: folder / f"{name}.ttf" for name in FONTS}
     if missing := [name for name, path in files.items() if not path.is_file()]:
-        raise FileNotFoundError(f"matplotlib's fonts {', '.join(missing)} are not in {folder}: reinstall it with `pip "
-                                "install --force-reinstall matplotlib`")
+        raise FileNotFoundError(f"{', '.join(missing)} not in {folder}: pip install --force-reinstall matplotlib")
     return files
 
 

@@ -85,11 +85,9 @@ def as_classes(labels: Any, n: int, what: str) -> tuple[Tensor, list[int] | list
             raise TypeError(f"labels are {array.dtype}; expected integers or strings, one class an example")
         labels = torch.zeros(array.shape, dtype=torch.int64) if strings is not None else torch.as_tensor(array)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"labels are {labels.dtype}; expected integers or strings, one class an example: "
-                        "use labels.astype('int64') if they are whole numbers")
+        raise TypeError(f"labels are {labels.dtype}; expected integers or strings: .astype('int64') of whole numbers")
     if tuple(labels.shape) != (n,):
-        raise ValueError(f"{n} {what} but labels of shape {tuple(labels.shape)}: give one label an example "
-                         "(argmax(-1) of one-hot rows, .squeeze() of a column)")
+        raise ValueError(f"{n} {what} but labels of shape {tuple(labels.shape)}: one label each, argmax(-1) of one-hot")
     if strings is not None:
         values, inverse = np.unique(strings, return_inverse=True)
         return torch.as_tensor(inverse), values.tolist()
@@ -133,6 +131,5 @@ def _array(x: Any) -> np.ndarray:
 def _signed(x: Tensor, what: str) -> Tensor:
     signed = x.long()
     if x.dtype == torch.uint64 and bool((signed < 0).any()):  # wrapped around
-        raise ValueError(f"{what} hold integers of 2^63 and more, which int64 cannot: number them anew, "
-                         "np.unique(x, return_inverse=True)[1]")
+        raise ValueError(f"{what} hold integers of 2^63 and more: number them, np.unique(x, return_inverse=True)[1]")
     return signed

@@ -67,8 +67,7 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
 def _folder() -> Path:
     spec = find_spec("qtawesome")  # found, not imported: importing it needs Qt
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("pictograms() draws the icon fonts of qtawesome, which is not installed: pip install "
-                          '"metalib[images]" (Qt is not needed)')
+        raise ImportError('pictograms() draws the fonts of qtawesome: pip install "metalib[images]" (Qt is not needed)')
     return Path(spec.submodule_search_locations[0]) / "fonts"
 
 

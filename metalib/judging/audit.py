@@ -178,8 +178,7 @@ def _both_sides(tasks: Tasks, trained_on: ClassData) -> tuple[str, ...]:
     """What the bank of the tasks shares with that of training: groups by name, values of facts by number."""
     bank = getattr(tasks, "images", None)
     if not isinstance(bank, ClassData) or not isinstance(trained_on, ClassData):
-        raise TypeError(f"trained_on= compares two banks, that of {type(tasks).__name__}.images and that of "
-                        f"training; these are a {type(bank).__name__} and a {type(trained_on).__name__}")
+        raise TypeError(f"trained_on= compares two banks, not {type(bank).__name__} and {type(trained_on).__name__}")
     facts = {name: (set(bank.fact(name)), set(trained_on.fact(name))) for name in bank.about
              if name in trained_on.about and bank.fact(name).dtype.kind == "U"}
     return (*sorted(set(bank.groups) & set(trained_on.groups) - {""}),

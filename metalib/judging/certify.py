@@ -173,8 +173,7 @@ def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     try:
         learner = copy.deepcopy(original).double()
     except (TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{type(original).__name__} cannot be copied ({error}), and certify_gradient works on a copy "
-                         "in float64: build it anew for the check, without cached tensors, locks or files") from error
+        raise ValueError(f"{type(original).__name__} cannot be copied ({error}): build it anew for this") from error
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in learner.parameters():

@@ -91,8 +91,7 @@ def _named(name: Any, learner: Learner) -> Metric:
     def entry(prediction: Any, task: Any) -> Any:
         if not isinstance(prediction, dict) or name not in prediction:
             has = sorted(prediction) if isinstance(prediction, dict) else f"a {type(prediction).__name__}"
-            raise ValueError(f"metric={name!r}: {type(learner).__name__} predicts {has}; name one of these, or give a "
-                             "function (prediction, task) -> scalar")
+            raise ValueError(f"metric={name!r}: {type(learner).__name__} predicts {has}: one of these, or a function")
         return prediction[name]
 
     return Metric(name, learner.task_loss if name == "loss" else entry, BETTER.get(name, 0))
@@ -155,7 +154,8 @@ def _logits(prediction: Any, y: Tensor, way: int, name: str) -> Tensor:
     if not isinstance(prediction, Tensor):
         raise ValueError(f"{name} needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
     if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
-        raise ValueError(f"{name} needs logits {(*y.shape, way)}, not {tuple(prediction.shape)}: out_dim=, or {FIX}")
+        raise ValueError(f"{name} needs logits of shape {(*y.shape, way)}, one for each of {way} classes; the "
+                         f"predictions have shape {tuple(prediction.shape)}. Set the network's output, or {FIX}")
     return prediction
 
 

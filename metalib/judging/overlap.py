@@ -97,12 +97,10 @@ def near_pairs(drawn: Iterable[Episode]) -> int:
 
 def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
     if hasattr(training, "sample") or not isinstance(training, Iterable):
-        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches of training: "
-                        "training_episodes(tasks, config)")
+        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches of training_episodes()")
     batches = iter([training] if is_tasks(training) else training)
     if (first := next(batches, None)) is None:
-        raise ValueError("training= holds no meta-batch, so there is nothing to look for the test's among: what "
-                         "training_episodes(tasks, config) returns is used up after one pass; call it again")
+        raise ValueError("training= holds no meta-batch: training_episodes() is used up after one pass, call it again")
     yield first
     yield from batches
 
