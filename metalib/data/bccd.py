@@ -45,8 +45,12 @@ def bccd() -> ClassImages:
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
     """The cells, by smear and in the order of its annotation."""
-    with reading(URL, path):
-        files = _files(path)
+    with reading(URL, path), zipfile.ZipFile(path) as archive:
+        files = {short: archive.read(name) for name in archive.namelist()  # pictures, boxes and lists, below BCCD/
+                 if (short := f"/{name}".partition("/BCCD/")[2]).endswith((".jpg", ".xml", ".txt"))}
+        sha = hashlib.sha256(b"".join(n.encode() + hashlib.sha256(files[n]).digest() for n in sorted(files)))
+        if sha.hexdigest()[:16] not in CONTENT:
+            raise ValueError(f"its {len(files)} files have the digest {sha.hexdigest()[:16]}; expected {CONTENT}")
     part_of = {smear: part for part in SPLIT_NAMES for smear in files[f"ImageSets/Main/{part}.txt"].decode().split()}
     images, about = [], []
     for name in sorted(n for n in files if n.startswith("Annotations/")):
@@ -63,14 +67,3 @@ def _decode(path: Path) -> dict[str, np.ndarray]:
                 about.append((cell.find("name").text, smear, part_of[smear]))
     kinds, smears, parts = (np.array(values) for values in zip(*about))
     return {"images": np.array(images), "kinds": kinds, "smears": smears, "parts": parts}
-
-
-def _files(path: Path) -> dict[str, bytes]:
-    """{name below BCCD/: content} of the pictures, boxes and lists in the zip, which are the published ones."""
-    with zipfile.ZipFile(path) as archive:
-        files = {short: archive.read(name) for name in archive.namelist()
-                 if (short := f"/{name}".partition("/BCCD/")[2]).endswith((".jpg", ".xml", ".txt"))}
-    sha = hashlib.sha256(b"".join(n.encode() + hashlib.sha256(files[n]).digest() for n in sorted(files)))
-    if sha.hexdigest()[:16] not in CONTENT:
-        raise ValueError(f"its {len(files)} files have the digest {sha.hexdigest()[:16]}; expected {CONTENT}")
-    return files

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metalib.episode import Episode
-from metalib.figures.widgets.widget import Widget, light, picture
+from metalib.figures.widgets.widget import Widget, light, picture, words
 from metalib.learner import Learner
 
 
@@ -116,8 +116,7 @@ class Game(Widget):
 
     def html(self) -> str:
         """The widget, and what to do where scripts do not run."""
-        fallback = "This game needs JavaScript. The same rounds are on paper below."
-        return f"{super().html()}\n<noscript><p>{fallback}</p></noscript>"
+        return f"{super().html()}\n<noscript><p>{words('game')['fallback']}</p></noscript>"
 
 
 def pack(image: Tensor) -> str:

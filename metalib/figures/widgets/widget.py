@@ -5,6 +5,7 @@ import html
 import io
 import json
 from importlib.resources import files
+from string import Template
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -76,17 +77,11 @@ class Widget:
 
     def html(self) -> str:
         """The element with its picture, its data and its code."""
-        name = self.script.removesuffix(".js")
         code = "\n".join(map(text, (*self.parts, self.script)))
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
-        alt = html.escape(self.alt)
         picture = base64.b64encode(light(self.png, self.colours)).decode()
-        return (f'<div class="metalib-widget" data-widget="{name}" role="group" aria-label="{alt}">'
-                f'<img alt="{alt}" style="max-width: 100%; background: #fff" '
-                f'src="data:image/png;base64,{picture}"></div>\n'
-                f"<script>\n(() => {{\nconst root = document.currentScript.previousElementSibling;\n"
-                f"root.replaceChildren();\n{code}\n"
-                f"{name}(root, {data});\n}})();\n</script>")
+        return Template(text("widget.html").strip()).substitute(
+            name=self.script.removesuffix(".js"), alt=html.escape(self.alt), picture=picture, code=code, data=data)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         return ({"text/html": self.html(), "image/png": self.png, "text/plain": f"<figure: {self.alt}>"},
