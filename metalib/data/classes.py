@@ -220,10 +220,9 @@ class ClassData:
             for c in classes:
                 if not 0 <= c < len(self):
                     raise ValueError(f"split {name!r} has class {c}; this bank has classes 0 to {len(self) - 1}")
-                if int(self.base[c]) in seen:
-                    raise ValueError(f"class {c} ({self.names[c]}) is in splits {seen[int(self.base[c])]!r} and "
-                                     f"{name!r}: keep each class, with its rotations, in one split")
-            seen.update({int(self.base[c]): name for c in classes})
+                if (other := seen.setdefault(int(self.base[c]), name)) != name:
+                    raise ValueError(f"class {c} ({self.names[c]}) is in splits {other!r} and {name!r}: keep each "
+                                     "class, with its rotations, in one split")
         return replace(self, splits=splits)
 
 

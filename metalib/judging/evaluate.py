@@ -17,7 +17,7 @@ from metalib.fast.fallback import at_once_or_loop
 from metalib.fast.parallel import over_tasks
 from metalib.fast.private import private, read_only
 from metalib.functional import seeded
-from metalib.judging.metrics import Measure, chosen, several, value
+from metalib.judging.metrics import Measure, chosen, value
 from metalib.judging.overlap import update
 from metalib.judging.score import Score, compare
 from metalib.learner import Learner, TaskState, choose_map, device_of
@@ -58,7 +58,10 @@ def meta_test(learner: Learner, tasks: Tasks, episodes: int = 600, seed: int = 0
             compare with the targets.
         RuntimeError: map="vmap" for a learner that vmap cannot go through.
     """
-    values, names, protocol = _each_episode(learner, tasks, episodes, seed, transductive, several(metric), map,
+    metrics = [*metric] if isinstance(metric, (list, tuple)) else [metric]
+    if not metrics:
+        raise ValueError("metric=[]: give one metric at least, or None")
+    values, names, protocol = _each_episode(learner, tasks, episodes, seed, transductive, metrics, map,
                                             lambda learner, support: [_adapt(learner, support, steps)])
     scores = [Score.of(v, metric=name, steps=steps, **protocol) for v, name in zip(values.T, names, strict=True)]
     return scores if isinstance(metric, (list, tuple)) else scores[0]

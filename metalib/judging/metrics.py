@@ -1,6 +1,6 @@
 """What one task's predictions are worth: a number, where that number means something, else an error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,15 +95,6 @@ def _named(name: Any, learner: Learner) -> Metric:
         return prediction[name]
 
     return Metric(name, learner.task_loss if name == "loss" else entry, BETTER.get(name, 0))
-
-
-def several(metric: Measure | Sequence[Measure] | None) -> list[Measure | None]:
-    """One metric or a list of them, as a list."""
-    if isinstance(metric, (list, tuple)):
-        if not metric:
-            raise ValueError("metric=[]: give one metric at least, or None")
-        return [*metric]
-    return [metric]
 
 
 def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data) -> Tensor:
