@@ -105,7 +105,8 @@ def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data
     """
     metric = chosen(metric, learner, query)
     if isinstance(query, Data) and metric.name in ("accuracy", "MSE") and not isinstance(prediction, (Tensor, Normal)):
-        raise ValueError(f"{metric.name} cannot compare a {type(prediction).__name__} with y: set {FIX}")
+        what = f"{type(learner).__name__} predicts a {type(prediction).__name__}"
+        raise ValueError(f"{what}, which {metric.name} cannot compare with y: set {FIX}")
     result = torch.as_tensor(metric.f(prediction, query.y if isinstance(query, Data) else query))
     if result.ndim:
         raise ValueError(f"{metric.name} returned shape {tuple(result.shape)}, not one number a task: take its mean")

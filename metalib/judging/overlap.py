@@ -97,7 +97,8 @@ def near_pairs(drawn: Iterable[Episode]) -> int:
 
 def _batches(training: Iterable[Episode]) -> Iterable[Episode]:
     if hasattr(training, "sample") or not isinstance(training, Iterable):
-        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches of training_episodes()")
+        raise TypeError(f"training= is a {type(training).__name__}; expected the meta-batches that training drew: "
+                        "training_episodes(tasks, config)")
     batches = iter([training] if is_tasks(training) else training)
     if (first := next(batches, None)) is None:
         raise ValueError("training= holds no meta-batch: training_episodes() is used up after one pass, call it again")
