@@ -9,8 +9,6 @@ import os
 import sys
 import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +73,7 @@ def reading(url: str, *paths: Path) -> Iterator[None]:
     """Whatever goes wrong while published files are read: a ValueError that names the files, the reason and the fix."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, LookupError, TypeError,
-            ValueError) as error:
+    except Exception as error:  # a damaged file raises almost anything
         raise ValueError(f"{' or '.join(map(str, paths))} is damaged or not the official file ({error}): delete "
                          f"{'it' if len(paths) == 1 else 'both'}, and it is downloaded again from {url}; without a "
                          "network, copy the official file there") from error
