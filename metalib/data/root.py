@@ -73,6 +73,8 @@ def reading(url: str, *paths: Path) -> Iterator[None]:
     """Whatever goes wrong while published files are read: a ValueError that names the files, the reason and the fix."""
     try:
         yield
+    except MemoryError:  # says enough, and the file may be in order
+        raise
     except Exception as error:  # a damaged file raises almost anything
         raise ValueError(f"{' or '.join(map(str, paths))} is damaged or not the official file ({error}): delete "
                          f"{'it' if len(paths) == 1 else 'both'}, and it is downloaded again from {url}; without a "
