@@ -61,7 +61,7 @@ def fetch(relative: str, url: str, md5: str | None) -> Path:
         pooch.retrieve(url, f"md5:{md5}" if md5 else None, fname=target.name, path=target.parent,
                        progressbar=sys.stderr.isatty())
     except ValueError as error:  # pooch's word for a checksum that does not match
-        raise FileNotFoundError(f"the checksum is wrong, nothing was kept of {url}: try again. {by_hand}") from error
+        raise FileNotFoundError(f"{url}: its checksum is wrong, nothing was kept: try again. {by_hand}") from error
     except OSError as error:  # requests' network errors, too, are OSErrors, and chain five tracebacks
         raise FileNotFoundError(f"{target.name} is missing: looked for {looked}, and the download failed "
                                 f"({type(error).__name__}). {by_hand}") from None

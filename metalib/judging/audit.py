@@ -10,6 +10,7 @@ from metalib.arguments import check_whole
 from metalib.data import ClassData, ClassImages
 from metalib.episode import Episode, joined
 from metalib.functional import seeded
+from metalib.judging.bias import example_bias, label_bias
 from metalib.judging.evaluate import Score, meta_test
 from metalib.judging.facts import Fact, facts
 from metalib.judging.overlap import digest_of, follows_generator, near_pairs, shared_with
@@ -169,7 +170,7 @@ def _of_bank(tasks: FewShot, episodes: int, seed: int) -> Audit:
     base = bank.base.cpu()[classes].sort(1).values
     return Audit(tasks.way, K, tasks.query, len(bank.counts), len(bank.x), bank.digest(), 1 / tasks.way,
                  meta_test(PixelFloor(), tasks, episodes, seed), shared, twins,
-                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), _label_bias(classes, len(bank.counts)), episodes,
+                 int((base[:, 1:] == base[:, :-1]).any(1).sum()), label_bias(classes, len(bank.counts)), episodes,
                  what="image" if isinstance(bank, ClassImages) else "example",
                  near_images=near_pairs(one_by_one(tasks, episodes, seeded(seed))))
 
@@ -190,11 +191,12 @@ def _of_episodes(tasks: Tasks, episodes: int, seed: int) -> Audit:
     drawn = list(one_by_one(tasks, episodes, seeded(seed)))
     way = drawn[0].support.way if isinstance(drawn[0], Episode) else None
     if way is None:
-        raise ValueError(f"{type(tasks).__name__} draws no Episode of labels with way=: audit looks at classification")
+        raise ValueError(f"{type(tasks).__name__} draws a {type(drawn[0]).__name__} without way=: audit looks at "
+                         "classification, support and query of labels 0..way-1")
     floor = meta_test(PixelFloor(), tasks, episodes, seed)  # refuses what is no episode
     whole = joined(drawn)
     shared, content = _equal_pairs(whole)
-    bias = _example_bias(content, torch.cat([whole.support.y, whole.query.y], 1).cpu().long(), way)
+    bias = example_bias(content, torch.cat([whole.support.y, whole.query.y], 1).cpu().long(), way)
     per_class = [torch.stack([(getattr(e, part).y.cpu() == n).sum() for e in drawn for n in range(way)]).unique()
                  for part in ("support", "query")]
     shot, query = (int(counts[0]) if len(counts) == 1 else None for counts in per_class)
@@ -216,47 +218,3 @@ def _content_ids(x: Tensor) -> Tensor:
     seen: dict[bytes, int] = {}
     flat = x.cpu().contiguous().view(torch.uint8).reshape(len(x), -1).numpy()
     return torch.tensor([seen.setdefault(row.tobytes(), len(seen)) for row in flat])
-
-
-def _example_bias(ids: Tensor, y: Tensor, way: int) -> float | None:
-    """Does an example predict its label? Standard errors above what relabelling each task at random would give.
-
-    The statistic is the number of pairs of episodes in which an example carries one label twice. Examples of one class
-    share their labels, so its distribution under "not at all" is not that of a table: 100 relabellings measure it.
-    Where pairs are few, one of them is many standard errors; so it may not exceed what a Poisson number would say.
-    """
-    def pairs(labels: Tensor) -> Tensor:  # (T, M)
-        count = torch.bincount((ids * way + labels).flatten()).double()
-        return (count * (count - 1)).sum() / 2
-
-    g = seeded(0)
-    new = [torch.rand(len(y), way, generator=g).argsort(1).gather(1, y) for _ in range(100)]
-    null = torch.stack([pairs(labels) for labels in new])
-    if null.std() == 0:  # no example comes again, or there is one label
-        return None
-    normal, poisson = (pairs(y) - null.mean()) / null.std(), 2 * (pairs(y).sqrt() - null.mean().sqrt())
-    return max(0.0, float(min(normal, poisson)))
-
-
-def _label_bias(classes: Tensor, n_classes: int) -> float:
-    """Does a class predict its label? The larger of two distances from "not at all", in standard errors.
-
-    The mean label over tenths of the classes sees labels that drift with the class index (sorted classes). The sum
-    over classes of chi-squared statistics sees labels that stick to a class; with m draws of a class its mean is
-    N - 1 and its variance 2 (N - 1) (m - 1) / m, for every m.
-    """
-    T, N = classes.shape
-    if N == 1:
-        return 0.0
-    label = torch.arange(N, dtype=torch.float64).expand(T, N)
-    tenth = (classes * min(10, n_classes)) // n_classes
-    mean, std = (N - 1) / 2, ((N * N - 1) / 12) ** 0.5
-    z = [(label[tenth == d].mean() - mean).abs() * (tenth == d).sum().sqrt() / std for d in tenth.unique()]
-    counts = torch.zeros(n_classes, N, dtype=torch.float64)  # how often class c carried label n
-    counts.index_put_((classes, label.long()), torch.ones(T, N, dtype=torch.float64), accumulate=True)
-    m = counts.sum(1)
-    counts, m = counts[m > 1], m[m > 1]  # one draw of a class says nothing
-    if len(m):
-        excess = ((counts - m[:, None] / N).pow(2).sum(1) / (m / N) - (N - 1)).sum()
-        z.append(excess.clamp(min=0) / (2 * (N - 1) * (m - 1) / m).sum().sqrt())
-    return float(torch.stack(z).max())
