@@ -311,8 +311,9 @@ def main() -> None:
         return read(key)
 
     for name in only or [*METHODS, "floor"]:
-        how = made(f"tuning-{name}", lambda: chosen(name, banks["glyphs"], args.passes, args.val)) if name != "floor" else {}  # noqa: B023
-        heads = None
+        how, heads = {}, None
+        if name != "floor":
+            how = made(f"tuning-{name}", lambda: chosen(name, banks["glyphs"], args.passes, args.val))  # noqa: B023
         for bank, images in banks.items():
             seeds = args.seeds if bank == "glyphs" else 1
             if name == "pretrained":
