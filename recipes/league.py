@@ -243,6 +243,12 @@ def run_pretrained(how: dict[str, Any], seed: int, images: Any, shots: tuple[int
     return {**row, "passes": args.passes, "heads": heads, "tests": tests}
 
 
+def seconds(hows: dict[str, dict[str, Any]], images: Any, budget: int) -> dict[str, Any]:
+    """CPU seconds that `budget` passes take each method, one after another: those of the runs may have had company."""
+    return {name: trained(METHODS[name][how["setting"]], how["lr"], 0, images, 1, budget)[1]["cpu_seconds"]
+            for name, how in hows.items()}
+
+
 Read = Callable[[str], dict[str, Any]]
 
 
@@ -330,8 +336,11 @@ def main() -> None:
                 for s in range(seeds):
                     made(f"{bank}-{shot}shot-{name}-{s}", lambda: run(name, how, s, images, shot, few))  # noqa: B023
     if not only:
+        tuning = {name: read(f"tuning-{name}") for name in METHODS}
+        quarter = args.passes // 4
+        timing = made("timing", lambda: {"passes": quarter, "cpu_seconds": seconds(tuning, banks["glyphs"], quarter)})
         work.write({**work.spent(), "config": settings(args), "channels": CHANNELS, "steps_tried": STEPS,
-                    "tuning": {name: read(f"tuning-{name}") for name in METHODS},
+                    "tuning": tuning, "timing": {key: timing[key] for key in ("passes", "cpu_seconds")},
                     "heads": read("glyphs-pretrained-0")["heads"], "settings": table(read, banks, args.seeds)})
 
 
