@@ -255,6 +255,24 @@ def test_the_league_puts_every_head_on_one_pretrained_network(with_chapter_8, mo
     assert runs[0]["tests"] != runs[1]["tests"]
 
 
+def test_the_leagues_table_is_made_of_its_runs_at_equal_compute(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    from recipes import league
+
+    def read(key):
+        return json.loads((ROOT / "results" / "league" / f"{key}.json").read_text(encoding="utf-8"))
+
+    kept = json.loads((ROOT / "results" / "league.json").read_text(encoding="utf-8"))
+    made = league.table(read, league.BANKS, kept["config"]["seeds"])
+    assert made == kept["settings"] and len(made) == 4
+    for setting, rows in made.items():
+        assert {row["n"] for row in rows.values()} == {600}
+        for name, row in rows.items():
+            seeds = 3 if setting.startswith("glyphs") and name != "nearest pixel" else 1
+            assert len(row["seeds"]) == seeds and set(row["minus"]) == set(rows)
+            assert name == "nearest pixel" or all(62_000 < p <= league.PASSES for p in row["passes"]), (setting, name)
+
+
 # --- all of them, unattended -------------------------------------------------------------------------------
 
 def test_every_record_has_its_command(committed_records):
