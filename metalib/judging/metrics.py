@@ -148,8 +148,9 @@ def mean_squared_error(prediction: Tensor | Normal, query: Data) -> Tensor:
     mean."""
     prediction = prediction.mean if isinstance(prediction, Normal) else prediction
     if prediction.shape != query.y.shape or not query.y.is_floating_point():
-        raise ValueError(f"MSE needs float targets of the predictions' shape {tuple(prediction.shape)}, not "
-                         f"{query.y.dtype} {tuple(query.y.shape)}: y[:, None] or prediction.squeeze(-1), or set {FIX}")
+        raise ValueError(f"MSE needs float targets of the predictions' shape: predictions {tuple(prediction.shape)}, "
+                         f"targets {tuple(query.y.shape)} ({query.y.dtype}). Make them equal (y[:, None], or "
+                         f"prediction.squeeze(-1)), or set {FIX}")
     return (prediction - query.y).pow(2).mean()
 
 

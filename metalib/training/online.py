@@ -17,7 +17,7 @@ from metalib.judging.evaluate import meta_test
 from metalib.judging.metrics import Measure
 from metalib.learner import Learner
 from metalib.progress import progress
-from metalib.tasks.fixed import FixedEpisodes
+from metalib.tasks.ordered import FixedEpisodes
 from metalib.tasks.protocol import check_request
 from metalib.training.config import TrainConfig, check
 from metalib.training.train import meta_train
