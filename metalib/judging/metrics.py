@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.distributions import Normal
@@ -52,7 +51,7 @@ def coverage(level: float = 0.9) -> Metric:
 def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor, way: int | None = None) -> Tensor:
     """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels, of `way` classes; in nats."""
     if not y.is_floating_point():
-        return F.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
+        return torch.nn.functional.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
     return -_normal(prediction, "NLL").log_prob(y).mean()
 
 

@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import check_positive, check_whole
@@ -146,7 +145,7 @@ class NeuralProcess(Learner):
 
     def _normal(self, h: Tensor) -> Normal:
         mean, raw = self.decoder(h).chunk(2, -1)
-        return Normal(mean, self.floor + F.softplus(raw))
+        return Normal(mean, self.floor + nn.functional.softplus(raw))
 
     def _check(self, x: Tensor, y: Tensor | None = None) -> None:
         for name, t, width in (("x", x, self.x_dim), ("y", y, self.y_dim)):

@@ -1,7 +1,6 @@
 """Black-box learners: a network reads the support as a sequence, and adapting is nothing but reading."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import check_choice, check_network, check_whole
@@ -156,7 +155,7 @@ class Block(nn.Module):
         weights = torch.cat([scores, mine], -1).softmax(-1)
         mixed = weights[..., :-1] @ heads(self.value(others)) + weights[..., -1:] * heads(self.value(own))
         h = h + self.out(mixed.transpose(0, 1).flatten(1))
-        return h + self.narrow(F.gelu(self.wide(self.between(h))))
+        return h + self.narrow(nn.functional.gelu(self.wide(self.between(h))))
 
 
 class Recurrent(nn.Module):
