@@ -1,7 +1,6 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -193,7 +192,7 @@ class Among(nn.Module):
 
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear layers with GELU between them: smooth, so that finite differences can be trusted."""
-    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.GELU())]
+    layers = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.GELU())]
     return nn.Sequential(*layers[:-1])
 
 
