@@ -94,7 +94,8 @@ def meta_online(learner: Learner, stream: Episode, config: TrainConfig | None, *
                 task = FixedEpisodes(rows(stream, slice(t, t + 1)))
                 scores.append(meta_test(learner, task, 1, metric=metric).values)
                 if not bool(scores[-1].isfinite().all()):
-                    raise FloatingPointError(f"the score of round {t} is {float(scores[-1])}: lower lr, or set clip=10")
+                    raise FloatingPointError(f"the score of round {t} is {float(scores[-1])}: lower lr or the inner "
+                                             "rate, or set TrainConfig(clip=10)")
                 if config is not None:
                     past = Past.seen(stream, t, window, forgetting)
                     fit(learner, past, replace(config, seed=derived(config.seed, f"round {t}")))
