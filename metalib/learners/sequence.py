@@ -69,15 +69,14 @@ class SequenceLearner(Learner):
 
     def forward(self, episode: Episode) -> Tensor:
         """The query loss, or with `every_length` the mean over the query and the support, each from those before it."""
-        if not self.every_length:
-            return super().forward(episode)
         support, query = episode
+        K, Q = len(support.y), len(query.y)
+        if not (self.every_length and K):
+            return super().forward(episode)
         order = shuffle(support.x, support.y)
         x, y = support.x[order], support.y[order]
-        if not (K := len(y)):
-            return super().forward(episode)
         phi, each = self.body.replay(self.tokens(x, y, support.way), self.tokens(x))
-        loss, Q = self.task_loss(self.predict(phi, query.x), query.y), len(query.y)
+        loss = self.task_loss(self.predict(phi, query.x), query.y)
         return (K * self.task_loss(self.head(each), y) + Q * loss) / (K + Q)
 
     def tokens(self, x: Tensor, y: Tensor | None = None, way: int | None = None) -> Tensor:
