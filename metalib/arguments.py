@@ -62,8 +62,7 @@ def arguments(x: Recorded) -> dict[str, Any]:
             continue
         result[name], then = given
         if not same(getattr(x, name, None), then):
-            raise ValueError(f"{type(x).__name__}.{name} was changed after construction, and it is not what the "
-                             f"constructor was given as {name}=: build a new one with the value that you want")
+            raise ValueError(f"{type(x).__name__}.{name} was changed after construction: build a new one with {name}=")
     return result
 
 
@@ -144,6 +143,14 @@ def check_number(value: Any, what: str, *, whole: bool = False, least: int = 0) 
         number = None
     if type(number) not in ((int,) if whole else (int, float)) or not least <= number < math.inf:
         raise ValueError(f"{what}={value!r}: expected a {'whole' if whole else 'finite'} number, at least {least}")
+
+
+def check_positive(**numbers: Any) -> None:
+    """Raise a ValueError unless each is a finite number above 0: check_positive(lr=lr, std=std)."""
+    for what, value in numbers.items():
+        check_number(value, what)
+        if not value > 0:
+            raise ValueError(f"{what}={value!r}: expected a number above 0")
 
 
 def _refuse(value: Any, what: str) -> Any:

@@ -146,8 +146,7 @@ def check_episodes(episodes: Any) -> None:
                              "T tasks and one target an example")
         if y.is_floating_point() or y.is_complex():
             if way is not None:
-                raise ValueError(f"{part}.y holds {y.dtype} with way={way}: labels are integers (y.long()); for "
-                                 "regression leave way=None")
+                raise ValueError(f"{part}.y holds {y.dtype} with way={way}: make it y.long(), or leave way=None")
         elif way is None:
             raise ValueError(f"{part}.y holds {y.dtype} and way is None: for classification give the number of "
                              "classes, Data(x, y, way=N); for regression make the targets floats (y.float())")
@@ -164,8 +163,7 @@ def check_episodes(episodes: Any) -> None:
 def check_support(support: Data) -> None:
     """Refuse to adapt to nothing: the mean over no examples is NaN, or a class at the origin."""
     if len(support.y) == 0:
-        raise ValueError("the support is empty, so there is nothing to adapt to: Classify tasks are for pretraining "
-                         "(`Pretrained`); train and test other learners on FewShot")
+        raise ValueError("the support is empty: Classify tasks are for pretraining (`Pretrained`), FewShot for others")
 
 
 def _check_labels(support: Tensor, query: Tensor, way: int) -> None:

@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -89,9 +88,8 @@ def gradient_and_value(f: Callable[..., Tensor], params: Params, *args: Any,
                                ".detach(), an .item() or an integer stands between them")
         grads = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable, allow_unused=True)
         if all(g is None for g in grads):
-            raise RuntimeError("none of the weights that are to move is in the loss: it is of other ones, of a "
-                               "copy.deepcopy of the network for example. Call the network with the weights instead, "
-                               "torch.func.functional_call(net, phi, x)")
+            raise RuntimeError("none of the weights that are to move is in the loss, but perhaps those of a copy of "
+                               "the network: call it with the weights, torch.func.functional_call(net, phi, x)")
         return {k: torch.zeros_like(p) if g is None else g
                 for (k, p), g in zip(leaves.items(), grads, strict=True)}, value
 
@@ -158,8 +156,7 @@ def check_embeddings(z: Any, *, maps: bool = False) -> None:
     if not isinstance(z, Tensor) or z.ndim != 2 and not (maps and z.ndim == 4):
         what = f"have shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"are a {type(z).__name__}"
         expected = "a tensor (M, D) or maps (M, C, h, w)" if maps else "a tensor (M, D)"
-        raise ValueError(f"embeddings {what}, expected {expected}: end the encoder with nn.Flatten(), or let it "
-                         "return the tensor alone")
+        raise ValueError(f"embeddings {what}, expected {expected} alone: end the encoder with nn.Flatten(), say")
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -196,10 +193,9 @@ def default_loss(prediction: Tensor | Normal, y: Tensor) -> Tensor:
     if isinstance(prediction, Normal):
         return -prediction.log_prob(y).mean()
     if not isinstance(prediction, Tensor):
-        raise ValueError(f"predictions are a {type(prediction).__name__}, not a tensor: return the tensor alone, or "
-                         "give the learner a loss= of your own")
+        raise ValueError(f"predictions are a {type(prediction).__name__}: return a tensor, or give the learner a loss=")
     if not y.is_floating_point():
-        return F.cross_entropy(prediction, y)
+        return torch.nn.functional.cross_entropy(prediction, y)
     if prediction.shape != y.shape:
         raise ValueError(f"predictions have shape {tuple(prediction.shape)}, targets {tuple(y.shape)}: make them equal")
     return (prediction - y).square().mean()  # under vmap, F.mse_loss is differentiated in Python

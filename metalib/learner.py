@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from metalib.arguments import Recorded, check_number
+from metalib.arguments import Recorded, check_whole
 from metalib.episode import Data, Episode, check_episodes, count, is_tasks, one_task, parts, task_axis, tensors
 from metalib.fast.compiled import check_backend, compiled
 from metalib.fast.fallback import at_once_or_loop
@@ -140,17 +140,14 @@ def meta_gradient(learner: Learner, episodes: Episode, map: str = "auto", *, chu
     way = "loop" if choose_map(learner, "vmap" if compile and map == "auto" else map) == "loop" else map
     if compile is not False:
         check_backend(compile, way)
-    for name, number in (("chunk", chunk), ("threads", threads)):
-        if number is not None:
-            check_number(number, name, whole=True, least=1)
+    check_whole(1, chunk=1 if chunk is None else chunk, threads=1 if threads is None else threads)
     if isinstance(episodes, Episode) and (episodes.query.x.ndim != episodes.support.x.ndim
                                           or episodes.support.y.ndim < 2):
         raise ValueError(f"support.y has shape {tuple(episodes.support.y.shape)}, but a meta-batch has a leading "
                          "task axis: draw one with tasks.sample(n) or add it with y[None]")
     check_episodes(episodes)
     if torch.is_inference_mode_enabled():
-        raise RuntimeError("meta_gradient inside torch.inference_mode(), where no gradient exists: leave it for "
-                           "training (adapt, predict and meta_test work there)")
+        raise RuntimeError("meta_gradient inside torch.inference_mode(), which has no gradient: leave it for training")
     trained = {k: p for k, p in learner.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError(f"{type(learner).__name__} has no parameter that requires a gradient: nothing to meta-learn")

@@ -239,16 +239,6 @@ def test_the_committed_files_load_and_a_frozen_head_of_zeros_stays_frozen(path, 
     assert str(again) == str(learner)
 
 
-def test_a_file_of_format_1_with_a_network_of_ones_own_is_compared_where_it_says_something(tmp_path):
-    learner = MAML(OwnNet(), inner_lr=0.3)
-    args = {"net": {"name": None, "repr": repr(learner.net)[:80]}, "inner_lr": 0.3, "steps": 1, "loss": None}
-    old = {"format": 1, "spec": {"name": "MAML", "args": args}, "weights": learner.state_dict(), "training": False}
-    files.write(old, tmp_path / "old.pt")
-    assert not load(tmp_path / "old.pt", into=learner).training
-    with pytest.raises(ValueError, match="inner_lr: 0.3 in the file, 0.2 here"):
-        load(tmp_path / "old.pt", into=MAML(OwnNet(), inner_lr=0.2))
-
-
 # --- reading -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError(), OSError(5, "I/O error"),

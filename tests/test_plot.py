@@ -22,7 +22,7 @@ from metalib import (
     plot,
     seeded,
 )
-from metalib.data.colour import in_colour
+from metalib.data.images import in_colour
 
 
 @pytest.fixture(autouse=True)

@@ -194,7 +194,7 @@ def test_a_bandit_shows_nothing_so_a_bias_is_its_policy():
 
 
 @pytest.mark.parametrize("wrong, error, message", [
-    ({"episodes": 1}, ValueError, "at least 2"), ({"std": 0}, ValueError, "a spread above 0"),
+    ({"episodes": 1}, ValueError, "at least 2"), ({"std": 0}, ValueError, "std=0: expected a number above 0"),
     ({"surrogate": "reinforce"}, ValueError, "'dice', 'lvc' or 'naive'"), ({"inner_lr": -1}, ValueError, "inner_lr=-1"),
     ({"steps": 0.5}, ValueError, "steps=0.5"), ({"net": 3}, TypeError, "a network")])
 def test_wrong_arguments_are_refused(wrong, error, message):

@@ -34,7 +34,7 @@ from metalib import (
     training_episodes,
 )
 from metalib.training import checkpoint
-from metalib.training import validation as module
+from metalib.training import resume as module
 from metalib.training.identity import describe, differences
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,7 +92,7 @@ def test_a_learner_built_with_numpy_is_resumed_too(tmp_path, learner):
     ({"iterations": math.inf}, "iterations=inf"), ({"val_episodes": np.float64(7.2)}, "val_episodes=7.2"),
     ({"checkpoint": ""}, "checkpoint=''.*or None"), ({"log_dir": ""}, "log_dir=''.*or None"),
     ({"checkpoint": 5}, "checkpoint=5: expected a path"), ({"log_dir": True}, "log_dir=True: expected a path"),
-    ({"lr": "1e-3"}, "lr='1e-3': expected a number"), ({"lr": True}, "lr=True"), ({"clip": False}, "clip=False"),
+    ({"lr": "1e-3"}, "lr='1e-3': expected a finite number"), ({"lr": True}, "lr=True"), ({"clip": False}, "clip=False"),
     ({"iterations": None}, "iterations=None: expected a whole number"), ({"val_every": -1}, "val_every=-1"),
     ({"lr": math.nan}, "lr=nan"), ({"lr": math.inf}, "lr=inf")])
 def test_a_setting_that_cannot_be_meant_is_refused(tmp_path, changes, message):

@@ -36,7 +36,7 @@ from metalib import (
 from metalib.functional import derived
 from metalib.learner import choose_map, device_of
 from metalib.progress import LogLines, progress
-from metalib.training.signals import deferred_interrupt
+from metalib.training.surroundings import deferred_interrupt
 from patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -307,12 +307,12 @@ def test_a_diverging_inner_loop_stops_the_run():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"iterations": 0}, "iterations=0: must be positive"),
+    ({"iterations": 0}, "iterations=0: expected a whole number, at least 1"),
     ({"meta_batch": 0}, "meta_batch=0"),
     ({"lr": -1e-3}, "lr=-0.001"),
     ({"checkpoint_every": 0}, "checkpoint_every=0"),
     ({"val_episodes": 0}, "val_episodes=0"),
-    ({"clip": 0.0}, "clip=0.0: must be positive"),
+    ({"clip": 0.0}, "clip=0.0: expected a number above 0"),
     ({"schedule": "linear"}, "schedule='linear': expected 'constant' or 'cosine'"),
     ({"map": "pmap"}, "map='pmap'"),
 ])

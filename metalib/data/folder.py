@@ -4,7 +4,7 @@ import os
 import warnings
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,18 +16,8 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
           "test": "test", "testing": "test"}
 
 
-class Folder(NamedTuple):
-    """What a folder of images holds, as `ClassImages.from_arrays` takes it."""
-
-    images: np.ndarray  # uint8 (M, H, W) or (M, 3, H, W)
-    labels: np.ndarray  # int64 (M,)
-    names: list[str]  # "group/class"
-    groups: list[str]
-    splits: dict[str, list[int]] | None  # {"train": class indices, ...} where `path` holds such folders
-
-
-def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: bool) -> Folder:
-    """Image files, one folder a class, at any depth: `path/class/*.png` or `path/group/class/*.png`.
+def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: bool) -> dict[str, Any]:
+    """What `ClassImages.from_arrays` takes, of image files, one folder a class at any depth: `path/group/class/*.png`.
 
     - Folders and files are read in sorted order, so the result does not depend on the file system. Links are
       followed; a folder that is reached twice is refused. Hidden files and folders, and those in `IGNORED`, are
@@ -71,9 +61,10 @@ def read_folder(path: str | Path, *, size: int | None, grayscale: bool, invert: 
             (h, w), (first_h, first_w) = image.shape[-2:], images[0].shape[-2:]
             raise ValueError(f"{file} is {w} x {h}, but {files[0][1].name} is {first_w} x {first_h}: give size=, e.g. "
                              "size=28, to resize every image")
-    return Folder(np.stack(images), np.array([n for n, _ in files]), [_text(name) for name in names],
-                  ["" if name.parent == Path(".") else _text(name.parent) for name in names],
-                  {s: [n for n, name in enumerate(names) if classes[name][0] == s] for s in roots if s} or None)
+    return {"images": np.stack(images), "labels": np.array([n for n, _ in files]),
+            "names": [_text(name) for name in names],
+            "groups": ["" if name.parent == Path(".") else _text(name.parent) for name in names],
+            "splits": {s: [n for n, name in enumerate(names) if classes[name][0] == s] for s in roots if s} or None}
 
 
 def _walk(folder: Path, seen: dict[str, Path], top: bool = False) -> dict[Path, list[Path]]:
@@ -114,8 +105,7 @@ def _split_roots(path: Path, folders: list[Path]) -> dict[str, Path]:
                          f"{', '.join(others[:3])}: {fix}")
     all_alike = all(name.lower() in SPLITS for name in others)
     if direct := [name for name in named or others if (name,) in parts and (named or all_alike)]:
-        raise ValueError(f"{path} holds images directly in {', '.join(direct)}: put each image in the folder of its "
-                         "class, e.g. train/class/image.png")
+        raise ValueError(f"{path} holds images directly in {', '.join(direct)}: expected e.g. train/class/image.png")
     if len(set(named.values())) < len(named):
         raise ValueError(f"{path} holds {', '.join(named)}, of which two mean one split: merge them")
     siblings: dict[tuple[str, ...], list[str]] = defaultdict(list)  # a folder -> the classes in it, named like splits

@@ -93,8 +93,7 @@ def _decode(zips: dict[str, Path]) -> dict[str, np.ndarray]:
                         bar.update()
             except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
                 raise ValueError(f"{path} is damaged or not the official file ({error}): delete it, and it is "
-                                 f"downloaded again from {URL}{name}.zip; without a network, copy a complete one "
-                                 "there") from error
+                                 f"downloaded again; without a network, copy {URL}{name}.zip there") from error
     return {"images": np.array(images, dtype=np.uint8), "names": np.array(names)}
 
 

@@ -4,12 +4,13 @@ import functools
 import types
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.weak import WeakIdRef
 
 from metalib.fast.private import private
 from metalib.fast.twin import captured
@@ -62,8 +63,7 @@ def compiled(f: Callable[..., Any], learner: torch.nn.Module, *args: Any,
         before = held(mine, inputs)
         graph = make_fx(flat)(*tensors)
         if held(mine, inputs) != before:
-            raise RuntimeError(f"{type(learner).__name__} changes what it holds when it is called, which a "
-                               "compiled step would not: set compile=False")
+            raise RuntimeError(f"{type(learner).__name__} changes what it holds in a call: set compile=False")
         fast = torch.compile(graph, **({} if backend is True else {"backend": backend}))
         versions[key] = lambda given: tree_unflatten(list(fast(*given)), result[0])  # no learner, or it would never go
 
@@ -138,20 +138,8 @@ def held(value: Any, inputs: set[int], path: tuple[int, ...] = ()) -> Any:
 
 
 def _identity(value: Any) -> Any:
+    """Equal to what this returns of the very same object while that lives, and to nothing that is made afterwards."""
     try:
-        return id(value), _Same(value)
+        return id(value), WeakIdRef(value)
     except TypeError:  # no weak reference to it, as to a built-in function
         return id(value), repr(value)
-
-
-class _Same:
-    """Equal to a reference to the very same object while that lives, and to nothing afterwards."""
-
-    def __init__(self, value: Any) -> None:
-        self.id, self.ref = id(value), ref(value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.ref() is not None and self.ref() is other.ref()
-
-    def __hash__(self) -> int:
-        return self.id

@@ -44,13 +44,12 @@ def _switches() -> list[tuple[object, str, bool | str, bool | str]]:
 
 def inherited_autocast() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """The calling thread's autocast, to be entered in another: autocast belongs to a thread, a result must not."""
-    found = [(d, torch.get_autocast_dtype(d), torch.is_autocast_enabled(d)) for d in ("cpu", "cuda")]
+    found = [(d, torch.get_autocast_dtype(d)) for d in ("cpu", "cuda") if torch.is_autocast_enabled(d)]
 
     def entered() -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        for device, dtype, enabled in found:
-            if enabled:
-                stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+        for device, dtype in found:
+            stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
         return stack
 
     return entered

@@ -148,8 +148,7 @@ def _settle(module: nn.Module, evaluating: bool) -> None:
             raise ValueError(f"{name} is an {type(m).__name__} with max_norm={m.max_norm}, which rewrites its weights "
                              "in every forward pass: set max_norm=None and bound the norms in your forward()")
         if isinstance(m, LazyModuleMixin) and m.has_uninitialized_params():
-            raise ValueError(f"{name} is a {type(m).__name__} that has no weights yet: call the network once on an "
-                             "example, before anything else")
+            raise ValueError(f"{name} is a {type(m).__name__} without weights yet: call the network once on an example")
         differentiable_weight_norm(m)
         if isinstance(m, STATISTICS) and m.training:
             if isinstance(m, nn.SyncBatchNorm):

@@ -38,8 +38,7 @@ def twin(module: Module, instead: Mapping[int, Tensor] | None = None) -> Module:
     inside: set[int] = set()
     for m in module.modules():
         if isinstance(m, torch.jit.ScriptModule):
-            raise ValueError(f"{m.original_name} is scripted, and uses theta's weights while a task has weights of its "
-                             "own: give the network that was scripted")
+            raise ValueError(f"{m.original_name} is scripted, hence theta's: give the network that was scripted")
         inside.update((id(m), *map(id, m._parameters.values())))
     inside.discard(id(None))  # of a layer without bias
     return _made(module, inside, dict(instead or {}))
@@ -80,9 +79,8 @@ def _rebuilt(v: Any, inside: set[int], made: dict[int, Any]) -> Any:
         func, args, keywords = (_rebuilt(e, inside, made) for e in (v.func, v.args, v.keywords))
         return functools.partial(func, *args, **keywords)
     what = getattr(v, "__qualname__", type(v).__name__)
-    raise ValueError(f"{what} captured or holds a layer or a parameter, and would use theta's weights while a task has "
-                     "weights of its own: let it read the parameter from its module; instead of torch.compile(net) "
-                     "give the net itself")
+    raise ValueError(f"{what} captured or holds a layer or a parameter, and would use theta's weights in every task: "
+                     "let it read the parameter from its module; instead of torch.compile(net) give the net itself")
 
 
 def is_twin(module: nn.Module) -> bool:

@@ -7,11 +7,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metalib.data import ClassImages, import_torchvision
-from metalib.data.colour import class_rows, in_colour
+from metalib.data import import_torchvision
+from metalib.data.images import ClassImages, class_rows, in_colour
 from metalib.episode import Episode
 from metalib.judging.evaluate import Score
-from metalib.training.history import History
+from metalib.training.config import History
 
 # Okabe and Ito's palette, distinguishable with any colour vision: blue, orange, green, vermilion, purple, sky, yellow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
@@ -34,7 +34,7 @@ def episode(episodes: Episode, t: int = 0, *, queries: int = 5, ink: bool | None
     """The images of task t: one row a class, its support on the left of the line, some of its queries on the right.
 
     `ink` says whether bright is ink, to be shown dark, or light, to be shown as it is (photographs); None finds out,
-    see `metalib.data.colour.in_colour`.
+    see `metalib.data.images.in_colour`.
     """
     if len(shape := tuple(episodes.support.x.shape[2:])) != 3:
         raise ValueError(f"an example has shape {shape}; plot.episode shows images (C, H, W)")

@@ -185,8 +185,7 @@ def _float64_copy(original: Learner, episode: Episode, shake: float) -> Learner:
     for k, g_k in zip(theirs, reached):
         if g_k is not None:
             raise ValueError(f"a copy of {type(original).__name__} still uses the original's {k!r}, through a function "
-                             "that captured it or a global variable, so another learner would be certified: reach it "
-                             "through an attribute of the module")
+                             "that captured it or a global variable: reach it through an attribute of the module")
     return learner
 
 

@@ -22,8 +22,7 @@ from metalib.judging.overlap import update
 from metalib.judging.score import Score, compare
 from metalib.learner import Learner, TaskState, choose_map, device_of
 from metalib.progress import progress
-from metalib.tasks import Tasks
-from metalib.tasks.protocol import one_by_one
+from metalib.tasks.protocol import Tasks, one_by_one
 
 __all__ = ["Score", "compare", "meta_test", "meta_test_path", "predict_query"]
 

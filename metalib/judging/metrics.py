@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.distributions import Normal
@@ -32,8 +31,7 @@ class Metric:
     def __post_init__(self) -> None:
         """Raises a TypeError for what is no name and function, in this order."""
         if not isinstance(self.name, str) or not callable(self.f):
-            raise TypeError(f"Metric({self.name!r}, {self.f!r}): expected a name and a function (prediction, y) -> "
-                            "scalar")
+            raise TypeError(f"Metric({self.name!r}, {self.f!r}): expected a name and a function of (prediction, y)")
 
 
 def coverage(level: float = 0.9) -> Metric:
@@ -53,7 +51,7 @@ def coverage(level: float = 0.9) -> Metric:
 def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor, way: int | None = None) -> Tensor:
     """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels, of `way` classes; in nats."""
     if not y.is_floating_point():
-        return F.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
+        return torch.nn.functional.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
     return -_normal(prediction, "NLL").log_prob(y).mean()
 
 
@@ -69,6 +67,8 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
     """
     if isinstance(metric, Metric):
         return metric
+    if callable(metric) and not isinstance(metric, type):
+        return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
     if not isinstance(query, Data):
         return _named("return" if metric is None else metric, learner)
     if metric is None:
@@ -76,11 +76,8 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
             raise ValueError("integer targets without way=: for classes 0..N-1 build the data with Data(x, y, way=N), "
                              "for regression give float targets (y.float())")
         metric = "MSE" if query.y.is_floating_point() else "accuracy"
-    if callable(metric) and not isinstance(metric, type):
-        return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
     if not isinstance(metric, str) or metric not in BETTER:
-        raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function (prediction, y) -> "
-                         "scalar, or a list of them")
+        raise ValueError(f"metric={metric!r}: expected one of {[*BETTER]}, a Metric, a function, or a list of them")
     if metric == "coverage":
         return coverage()
     f = {"accuracy": lambda p, y: accuracy(p, query._replace(y=y)), "loss": learner.task_loss,
@@ -90,7 +87,7 @@ def chosen(metric: Measure | None, learner: Learner, query: Data) -> Metric:
 
 
 def _named(name: Any, learner: Learner) -> Metric:
-    """What a prediction in an environment holds under this name, or a function of it."""
+    """What a prediction in an environment holds under this name."""
     def entry(prediction: Any, task: Any) -> Any:
         if not isinstance(prediction, dict) or name not in prediction:
             has = sorted(prediction) if isinstance(prediction, dict) else f"a {type(prediction).__name__}"
@@ -98,8 +95,6 @@ def _named(name: Any, learner: Learner) -> Metric:
                              "function (prediction, task) -> scalar")
         return prediction[name]
 
-    if callable(name) and not isinstance(name, type):
-        return Metric(getattr(name, "__name__", type(name).__name__), name)
     return Metric(name, learner.task_loss if name == "loss" else entry, BETTER.get(name, 0))
 
 
@@ -124,8 +119,7 @@ def value(learner: Learner, metric: Measure | None, prediction: Any, query: Data
                          f"compare with y: set {FIX}")
     result = torch.as_tensor(metric.f(prediction, query.y if isinstance(query, Data) else query))
     if result.ndim:
-        raise ValueError(f"the metric {metric.name} returned shape {tuple(result.shape)}, expected one number a task: "
-                         "take its mean")
+        raise ValueError(f"{metric.name} returned shape {tuple(result.shape)}, not one number a task: take its mean")
     return result.double()
 
 
@@ -163,9 +157,8 @@ def _logits(prediction: Any, y: Tensor, way: int, name: str) -> Tensor:
     if not isinstance(prediction, Tensor):
         raise ValueError(f"{name} needs logits, and the predictions are a {type(prediction).__name__}: set {FIX}")
     if prediction.ndim != y.ndim + 1 or prediction.shape[:-1] != y.shape or prediction.shape[-1] < way:
-        raise ValueError(f"{name} needs logits of shape {(*y.shape, way)}, one for each of {way} classes, to compare "
-                         f"with labels {tuple(y.shape)}; the predictions have shape {tuple(prediction.shape)}. Set the "
-                         f"network's output, or {FIX}")
+        raise ValueError(f"{name} needs logits of shape {(*y.shape, way)}, one for each of {way} classes; the "
+                         f"predictions have shape {tuple(prediction.shape)}. Set the network's output, or {FIX}")
     return prediction
 
 

@@ -67,9 +67,8 @@ class Score:
         return cls(float(values.mean()), ci95, n, values, **protocol)
 
     def __str__(self) -> str:
-        how = {True: ", transductive", False: ", non-transductive", None: ", of two protocols", "": ""}
-        how = how[self.transductive]
-        how = f"({self.n} task{'s' if self.n != 1 else ''}{how})"
+        protocols = {True: ", transductive", False: ", non-transductive", None: ", of two protocols", "": ""}
+        how = f"({self.n} task{'s' if self.n != 1 else ''}{protocols[self.transductive]})"
         if lost := int((~self.values.isfinite()).sum()):
             return f"{self.metric} {self.mean}: {lost} of {self.n} values are not finite {how}"
         if self.metric == "accuracy":

@@ -1,10 +1,10 @@
 """The families, one a file: each is two functions, `adapt` and `predict`, and a loss."""
 
-from metalib.learners.anil import ANIL
 from metalib.learners.bandit import BanditRule
 from metalib.learners.bayes import BayesLinear
 from metalib.learners.head import LogisticHead, RidgeHead
 from metalib.learners.implicit import ImplicitMAML
+from metalib.learners.inner_loops import ANIL, Reptile
 from metalib.learners.kernel import DeepKernelGP
 from metalib.learners.laplace import LaplaceMAML
 from metalib.learners.maml import FOMAML, MAML
@@ -14,7 +14,6 @@ from metalib.learners.policy import RL2
 from metalib.learners.policy_gradient import PolicyMAML
 from metalib.learners.process import NeuralProcess
 from metalib.learners.rates import MetaSGD
-from metalib.learners.reptile import Reptile
 from metalib.learners.sequence import SequenceLearner
 
 __all__ = ["MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML", "ProtoNet", "MatchingNet", "RelationNet",

@@ -50,8 +50,7 @@ class BanditRule(Learner):
     def adapt(self, support: Bandit) -> Tensor:
         """Losses and wins of each arm, (A, 2): none yet."""
         if not isinstance(support, Bandit):
-            raise TypeError(f"expected a Bandit, as Bandits().sample(n, generator=g) draws them, not a "
-                            f"{type(support).__name__}: the counts of arms say nothing of states")
+            raise TypeError(f"expected a Bandit, as Bandits().sample draws them, not a {type(support).__name__}")
         return support.p.new_zeros(support.p.shape[0], 2)
 
     def predict(self, phi: Tensor, x: Bandit) -> Outcome:

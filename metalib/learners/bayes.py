@@ -11,7 +11,7 @@ from metalib.distributions import Normal
 from metalib.episode import Data, Episode
 from metalib.functional import Loss
 from metalib.learner import Learner
-from metalib.learners.head import features
+from metalib.learners.head import eye, features
 from metalib.learners.metric import floats_of, logarithm
 
 
@@ -41,8 +41,7 @@ class Believing(Learner):
         check_whole(1, outputs=outputs)
         check_choice(objective, "objective", "query", "evidence")
         if objective == "evidence" and loss is not None:
-            raise ValueError("objective='evidence' is a loss of the whole task: leave loss=None, or take "
-                             "objective='query'")
+            raise ValueError("objective='evidence' is a loss itself: leave loss=None, or take objective='query'")
         self.encoder, self.outputs, self.noise, self.objective = encoder, outputs, noise, objective
         self.log_noise = logarithm(noise, "noise", encoder)
 
@@ -62,7 +61,7 @@ class Believing(Learner):
     def targets(self, data: Data) -> Tensor:
         """y, (M, P) floats; anything else is refused, because broadcasting would hide it."""
         if data.y.shape != (len(data.x), self.outputs) or not data.y.is_floating_point():
-            raise ValueError(f"targets are {data.y.dtype} of shape {tuple(data.y.shape)}, expected floats "
+            raise ValueError(f"targets are {data.y.dtype} {tuple(data.y.shape)}, expected floats "
                              f"{(len(data.x), self.outputs)}: set outputs=, or give y[:, None]; labels of classes are "
                              "no targets here (RidgeHead and ProtoNet take them)")
         return data.y
@@ -171,8 +170,3 @@ def log_density(residual: Tensor, L: Tensor) -> Tensor:
     M, P = residual.shape
     return (-0.5 * whitened(L, residual).square().sum() - P * L.diagonal().log().sum()
             - 0.5 * M * P * math.log(2 * math.pi))
-
-
-def eye(like: Tensor, size: int) -> Tensor:
-    """The identity matrix (size, size), of the dtype and on the device of another tensor."""
-    return torch.eye(size, dtype=like.dtype, device=like.device)

@@ -130,8 +130,7 @@ def logistic(z: Tensor, y: Tensor, strength: Tensor | float, steps: int) -> Tens
     """The W (D, N) after so many steps on regularised logistic regression, for z (M, D) and one-hot y (M, N)."""
     M, D = z.shape
     K = z @ z.T if M <= D else z.T @ z
-    eye = torch.eye(len(K), dtype=z.dtype, device=z.device)
-    inverse = solved(K / 2, strength, eye)  # its rounding errors bend the path, not the end
+    inverse = solved(K / 2, strength, eye(K, len(K)))  # its rounding errors bend the path, not the end
     w = torch.zeros(len(K), y.shape[1], dtype=z.dtype, device=z.device)  # A (M, N), or W (D, N)
     for _ in range(steps):
         error = ((K if M <= D else z) @ w).softmax(-1) - y  # (M, N)
@@ -147,5 +146,9 @@ def solved(K: Tensor, strength: Tensor | float, y: Tensor) -> Tensor:
     are right.
     """
     jitter = 4 * torch.finfo(K.dtype).eps * K.diagonal().mean()
-    eye = torch.eye(len(K), dtype=K.dtype, device=K.device)
-    return torch.linalg.solve_ex(K + (strength + jitter) * eye, y)[0]
+    return torch.linalg.solve_ex(K + (strength + jitter) * eye(K, len(K)), y)[0]
+
+
+def eye(like: Tensor, size: int) -> Tensor:
+    """The identity matrix (size, size), of the dtype and on the device of another tensor."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)

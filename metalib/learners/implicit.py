@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_number, check_whole
+from metalib.arguments import check_positive, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.functional import Loss, Params, descend, dot, gradient, gradient_and_value, hvp, relative_error, surrogate
 from metalib.learners.maml import MAML, Adapts, adapting
@@ -41,10 +41,8 @@ class ImplicitMAML(MAML):
     def __init__(self, net: nn.Module, inner_lr: float = 0.1, steps: int = 16,
                  loss: Loss | None = None, *, strength: float = 1.0, cg_steps: int = 5, adapts: Adapts = None) -> None:
         super().__init__(net, inner_lr, steps, order=1, loss=loss, adapts=adapts)
-        check_number(strength, "strength")
+        check_positive(strength=strength)  # without a pull towards theta, phi* does not depend on theta
         check_whole(1, cg_steps=cg_steps)
-        if not strength > 0:
-            raise ValueError(f"strength={strength}: without a pull towards theta, phi* does not depend on theta")
         self.strength, self.cg_steps = strength, cg_steps
 
     def adapt(self, support: Data, steps: int | None = None) -> Params:

@@ -9,7 +9,7 @@ from metalib.fast.private import call
 from metalib.functional import Loss, check_embeddings, class_means, lstm_step, one_hot
 from metalib.keys import shuffle
 from metalib.learner import Learner
-from metalib.learners.metric import embeddings, floats_of, logarithm, way_of
+from metalib.learners.metric import embeddings, floats_of, logarithm, way_of, width_of
 from metalib.nets import mlp
 
 
@@ -56,7 +56,7 @@ class MatchingNet(Learner):
         self.encoder, self.full_context, self.temperature, self.reads = encoder, full_context, temperature, reads
         self.embedding_dim = embedding_dim
         self.log_temperature = logarithm(temperature, "temperature", encoder)
-        self.context = _FullContext(_width(encoder, embedding_dim)) if full_context else None
+        self.context = _FullContext(width_of(encoder, embedding_dim)) if full_context else None
         if full_context:
             self.context.to(self.log_temperature.device, self.log_temperature.dtype)
 
@@ -71,8 +71,7 @@ class MatchingNet(Learner):
         if self.full_context:
             gates = self.context.there
             if (D := gates.out_features // 4) != g.shape[1]:
-                raise ValueError(f"the encoder returns embeddings of width {g.shape[1]}, and the learner was built for "
-                                 f"{D}: give embedding_dim={g.shape[1]}")
+                raise ValueError(f"the embeddings are {g.shape[1]} wide, not {D}: give embedding_dim={g.shape[1]}")
             g = call(self.context, {}, g.to(gates.weight.dtype), method="of_support")
         return g, unit(g), one_hot(y, way)
 
@@ -123,7 +122,7 @@ class RelationNet(Learner):
         check_choice(objective, "objective", "squared error", "cross-entropy")
         if relation is None:
             like = floats_of(encoder)
-            relation = mlp(2 * _width(encoder, None), (64, 64), 1).to(like.device, like.dtype)
+            relation = mlp(2 * width_of(encoder), (64, 64), 1).to(like.device, like.dtype)
         check_network(relation)
         self.encoder, self.relation, self.objective = encoder, relation, objective
 
@@ -140,8 +139,7 @@ class RelationNet(Learner):
         scores = call(self.relation, {}, torch.cat(pairs, 2).flatten(0, 1))  # (M * N, 1)
         if not isinstance(scores, Tensor) or scores.numel() != M * N:
             what = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-            raise ValueError(f"the relation module returned {what} for {M * N} pairs: it must give one number each, "
-                             "(P, 1); end it with nn.Linear(width, 1)")
+            raise ValueError(f"the relation module returned {what} for {M * N} pairs, not one number each, (P, 1)")
         return scores.reshape(M, N)
 
     def task_loss(self, prediction: Tensor, y: Tensor) -> Tensor:
@@ -194,11 +192,3 @@ def unit(z: Tensor) -> Tensor:
     square = z.square().sum(-1, keepdim=True)
     there = square > torch.finfo(z.dtype).tiny
     return z * torch.where(there, square, 1.0).rsqrt()
-
-
-def _width(encoder: nn.Module, given: int | None) -> int:
-    width = given or getattr(encoder, "out_dim", None) or getattr(encoder, "embedding_dim", None)
-    if not width:
-        raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim= (MatchingNet) or "
-                         "relation= (RelationNet)")
-    return width

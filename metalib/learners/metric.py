@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_choice, check_network, check_number, check_whole
+from metalib.arguments import check_choice, check_network, check_number, check_positive, check_whole
 from metalib.episode import Data, Episode, check_support
 from metalib.fast.private import call
 from metalib.functional import Loss, Params, check_embeddings, class_means, descend, gradient, squared_distance
@@ -57,10 +57,10 @@ class Pretrained(Learner):
     m is the mean of the support embeddings. There is no meta-learning anywhere: nothing in training has seen a task.
 
     Args:
-        encoder: f, maps inputs (M, ...) to embeddings (M, D); D is read from `encoder.embedding_dim` unless given.
+        encoder: f, maps inputs (M, ...) to embeddings (M, D); see `width_of` for D.
         head: "centroid" or "linear".
         classes: the number of training classes, needed to pretrain.
-        embedding_dim: D.
+        embedding_dim: D, where the encoder does not say it.
         temperature: multiplies the head's logits, whose embeddings have unit length.
         steps, lr, weight_decay: of the linear head.
 
@@ -82,11 +82,9 @@ class Pretrained(Learner):
             check_number(value, what)
         check_whole(0, steps=steps)
         embedding_dim = embedding_dim or getattr(encoder, "embedding_dim", None)
-        if classes and not embedding_dim:
-            raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim=")
         self.encoder, self.head, self.classes, self.embedding_dim = encoder, head, classes, embedding_dim
         self.temperature, self.steps, self.lr, self.weight_decay = temperature, steps, lr, weight_decay
-        self.classifier = nn.Linear(embedding_dim, classes) if classes else None
+        self.classifier = nn.Linear(width_of(encoder, embedding_dim), classes) if classes else None
 
     def forward(self, episode: Episode) -> Tensor:
         """The pretraining loss: plain classification of the query among all training classes. The support is unused."""
@@ -94,8 +92,7 @@ class Pretrained(Learner):
             raise ValueError("pretraining needs the number of training classes: Pretrained(encoder, classes=...)")
         if len(episode.support.y) or episode.query.way != self.classes:
             raise ValueError(f"Pretrained(classes={self.classes}) trains on Classify(images), whose labels are class "
-                             f"numbers 0..{self.classes - 1}; these tasks have way={episode.query.way} and "
-                             f"{len(episode.support.y)} support examples: an episode's labels are no class numbers")
+                             f"numbers, not on way={episode.query.way} and {len(episode.support.y)} support examples")
         return self.task_loss(self.classifier(call(self.encoder, {}, episode.query.x)), episode.query.y)
 
     def adapt(self, support: Data, steps: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,11 +162,17 @@ def logarithm(start: float, what: str, encoder: nn.Module) -> nn.Parameter:
     Raises:
         ValueError: a start that is not positive.
     """
-    check_number(start, what)
-    if not start > 0:
-        raise ValueError(f"{what}={start}: what is learned as its logarithm starts above 0")
+    check_positive(**{what: start})
     like = floats_of(encoder)
     return nn.Parameter(torch.tensor(float(start), dtype=torch.float64).log().to(like.device, like.dtype))
+
+
+def width_of(encoder: nn.Module, given: int | None = None) -> int:
+    """D, the width of an encoder's embeddings: what was given, or what its `out_dim` or `embedding_dim` says."""
+    width = given or getattr(encoder, "out_dim", None) or getattr(encoder, "embedding_dim", None)
+    if not width:
+        raise ValueError("the encoder does not say how wide its embedding is: give embedding_dim=, or relation=")
+    return width
 
 
 def floats_of(encoder: nn.Module) -> Tensor:

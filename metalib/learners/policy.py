@@ -58,8 +58,7 @@ class RL2(Learner):
         check_number(entropy, "entropy")
         check_choice(core, "core", "recurrent", "arms", "counts")
         if features and core != "recurrent":
-            raise ValueError(f"core={core!r} with features={features}: arms that share weights have no place for a "
-                             "state; use core='recurrent'")
+            raise ValueError(f"core={core!r} has no place for {features} features of a state: use core='recurrent'")
         self.actions, self.features, self.core, self.dim, self.entropy = actions, features, core, dim, entropy
         self.body = {"recurrent": Recurrent, "arms": Arms, "counts": Counts}[core](actions, features, dim)
         secret = actions * max(features, 1) if core == "recurrent" else 1
@@ -76,8 +75,7 @@ class RL2(Learner):
 
     def _check(self, support: Bandit | MDP) -> None:
         if not isinstance(support, (Bandit, MDP)):
-            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: for actions that "
-                            "cannot be counted use PolicyMAML")
+            raise TypeError(f"RL2 acts in a Bandit or an MDP, not in a {type(support).__name__}: use PolicyMAML")
         S, A = (0, support.p.shape[-1]) if isinstance(support, Bandit) else support.r.shape[-2:]
         if (A, S) != (self.actions, self.features):
             raise ValueError(f"a {type(support).__name__} of {A} actions and {S} features for RL2(actions="
@@ -110,14 +108,12 @@ class RL2(Learner):
 
     def value(self, step: dict[str, Tensor], now: Tensor, left: Tensor, task: Bandit | MDP) -> Tensor:
         """What a later step brings on average more than this one, (H,), of one who sees the mean rewards."""
-        h = step["h"].detach()  # (H, width), or (H, A, width)
-        secret = (task.p if isinstance(task, Bandit) else task.r).flatten()
-        secret = secret.expand(len(h), -1) if h.ndim == 2 else secret[:, None].expand(len(h), -1, 1)
-        both = torch.stack([now, left], -1)  # (H, 2)
-        both = both if h.ndim == 2 else both[:, None].expand(-1, h.shape[1], 2)
+        h = step["h"].detach()
+        h = h if h.ndim == 3 else h[:, None]  # (H, A, width), or (H, 1, width) of a memory that all arms share
+        secret = (task.p if isinstance(task, Bandit) else task.r).reshape(h.shape[1], -1).expand(*h.shape[:2], -1)
+        both = torch.stack([now, left], -1)[:, None].expand(*h.shape[:2], 2)
         x = torch.cat([h, secret, both], -1)
-        out = call(self.critic, {}, x.flatten(0, -2)).reshape(x.shape[:-1])
-        return out if h.ndim == 2 else out.mean(-1)
+        return call(self.critic, {}, x.flatten(0, 1)).reshape(x.shape[:-1]).mean(-1)
 
     def play(self, phi: Memory, task: Bandit | MDP) -> tuple[Memory, dict[str, Tensor]]:
         """(the memory after one more episode, what happened in each of its H steps)."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from metalib.arguments import check_choice, check_network, check_number, check_whole
+from metalib.arguments import check_choice, check_network, check_number, check_positive, check_whole
 from metalib.fast.private import call
 from metalib.functional import Params, descend, gradient, surrogate
 from metalib.learner import Learner
@@ -56,9 +56,7 @@ class PolicyMAML(Learner):
         check_number(inner_lr, "inner_lr")
         check_whole(0, steps=steps)
         check_whole(2, episodes=episodes)  # each is the others' baseline
-        check_number(std, "std")
-        if not std > 0:
-            raise ValueError(f"std={std}: expected a spread above 0, without which nothing is tried")
+        check_positive(std=std)  # without which nothing is tried
         check_choice(surrogate, "surrogate", "dice", "lvc", "naive")
         self.net, self.inner_lr, self.steps, self.episodes = net, inner_lr, steps, episodes
         self.surrogate, self.std = surrogate, std

@@ -1,13 +1,11 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
 import math
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalib.arguments import check_number, check_whole
+from metalib.arguments import check_positive, check_whole
 from metalib.distributions import Normal, mixed
 from metalib.episode import Data, Episode
 from metalib.functional import Loss
@@ -73,13 +71,9 @@ class NeuralProcess(Learner):
         check_whole(0, latent=latent, rounds=rounds)
         if attention not in (True, False):
             raise ValueError(f"attention={attention!r:.60}: expected True or False; heads= says how many heads it has")
-        check_number(floor, "floor")
-        if not floor > 0:
-            raise ValueError(f"floor={floor}: without a smallest std one point that is met exactly makes the loss "
-                             "minus infinity; give a positive number, small against the noise of y")
+        check_positive(floor=floor)  # without it, one point that is met exactly makes the loss minus infinity
         if attention and hidden % heads:
-            raise ValueError(f"hidden={hidden} with heads={heads}: the heads share the width, so choose a multiple of "
-                             f"{heads}")
+            raise ValueError(f"hidden={hidden} with heads={heads}, which share it: choose a multiple of {heads}")
         self.x_dim, self.y_dim, self.hidden, self.layers, self.attention = x_dim, y_dim, hidden, layers, attention
         self.latent, self.heads, self.rounds, self.samples, self.floor = latent, heads, rounds, samples, floor
         self.encoder = perceptron(x_dim + y_dim, *[hidden] * layers)  # h
@@ -150,7 +144,7 @@ class NeuralProcess(Learner):
 
     def _normal(self, h: Tensor) -> Normal:
         mean, raw = self.decoder(h).chunk(2, -1)
-        return Normal(mean, self.floor + F.softplus(raw))
+        return Normal(mean, self.floor + nn.functional.softplus(raw))
 
     def _check(self, x: Tensor, y: Tensor | None = None) -> None:
         for name, t, width in (("x", x, self.x_dim), ("y", y, self.y_dim)):
@@ -198,7 +192,7 @@ class Among(nn.Module):
 
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear layers with GELU between them: smooth, so that finite differences can be trusted."""
-    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.GELU())]
+    layers = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.GELU())]
     return nn.Sequential(*layers[:-1])
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from metalib.arguments import check_choice
+from metalib.arguments import check_choice, check_positive
 from metalib.functional import Loss, Params
 from metalib.learners.maml import MAML, Adapts, adapting
 
@@ -33,8 +33,7 @@ class MetaSGD(MAML):
                  step_losses: float = 0.0) -> None:
         super().__init__(net, inner_lr, steps, order, loss, adapts=adapts, step_losses=step_losses)
         check_choice(per, "per", "weight", "tensor", "step", "tensor and step")
-        if not inner_lr > 0:
-            raise ValueError(f"inner_lr={inner_lr}: a rate that is learned as its logarithm starts above 0")
+        check_positive(inner_lr=inner_lr)
         self.per = per
         moved = adapting(net, adapts)
         self.names = [*moved]  # parameter names have dots, which a ParameterDict refuses: a list, in their order

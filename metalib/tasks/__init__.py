@@ -3,11 +3,9 @@ tensors have a leading task axis T = n."""
 
 from metalib.tasks.environments import MDP, Bandit, Bandits, MDPs, Navigation, Navigations
 from metalib.tasks.few_shot import Classify, FewShot
-from metalib.tasks.fixed import FixedEpisodes
-from metalib.tasks.linear import LinearTasks
+from metalib.tasks.ordered import FixedEpisodes, Stream
 from metalib.tasks.protocol import Tasks
-from metalib.tasks.sinusoids import Sinusoids
-from metalib.tasks.streams import Stream
+from metalib.tasks.regression import LinearTasks, Sinusoids
 
 __all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids", "Stream",
            "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations"]

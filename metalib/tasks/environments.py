@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalib.arguments import check_whole
+from metalib.arguments import check_positive, check_whole
 from metalib.keys import fold, uniform
 from metalib.tasks.protocol import check_request
 
@@ -195,8 +195,7 @@ class Navigations:
 
     def __init__(self, horizon: int = 20, reach: float = 0.5, *, dtype: torch.dtype = torch.float32) -> None:
         check_whole(1, horizon=horizon)
-        if not 0 < reach < float("inf"):
-            raise ValueError(f"reach={reach!r}: expected a length above 0")
+        check_positive(reach=reach)
         self.horizon, self.reach, self.dtype = horizon, reach, dtype
 
     def sample(self, n: int, *, generator: torch.Generator) -> Navigation:
@@ -215,8 +214,7 @@ def noise(task: Bandit | MDP | Navigation, i: int, episodes: int | None = None) 
         ValueError: a meta-batch.
     """
     if task.key.ndim:
-        raise ValueError(f"a {type(task).__name__} with a task axis of {len(task.key)}: an agent acts in one task, "
-                         "metalib.episode.one_task(tasks, 0)")
+        raise ValueError(f"a {type(task).__name__} with a task axis of {len(task.key)}: give one, one_task(tasks, 0)")
     shape = (task.horizon, 4) if episodes is None else (task.horizon, episodes, 4)
     return uniform(fold(task.key, i), *shape, dtype=task[0].dtype)
 

@@ -10,22 +10,20 @@ it is truncated after the task's horizon. Steps are those of `metalib.tasks.envi
 Needs the extra `rl`: pip install "metalib[rl]". Nothing else in metalib imports this module.
 """
 
+import functools
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.spaces import Box, Discrete
 
 from metalib.episode import rows
 from metalib.functional import seeded
-from metalib.tasks.environments import MDP, Bandit, Bandits, MDPs, Navigation, Navigations, noise
-
-Task = Bandit | MDP | Navigation
+from metalib.tasks.environments import Bandits, MDPs, Navigations, noise
 
 
 class TaskEnv(gymnasium.Env):
-    """A task distribution as a Gymnasium environment.
+    """A task distribution as a Gymnasium environment. The observation is the state's number (0 of a bandit), or place.
 
     Args:
         tasks: where `reset` draws.
@@ -76,8 +74,7 @@ class TaskEnv(gymnasium.Env):
             given = np.arange(space.n) == given.item()
         elif given.shape != space.shape or not np.isfinite(given).all():
             raise ValueError(f"action={action!r}: expected a velocity, {space.shape[0]} finite numbers")
-        vector = torch.as_tensor(given, dtype=like.dtype)
-        self.state, reward = self.task.step(self.state, vector, self.u[self.t, 2:], self.t)
+        self.state, reward = self.task.step(self.state, like.new_tensor(given), self.u[self.t, 2:], self.t)
         self.t += 1
         return self._seen(), float(reward), False, self.t == self.task.horizon, {}
 
@@ -88,26 +85,10 @@ class TaskEnv(gymnasium.Env):
         return np.int64(seen.argmax()) if len(seen) else np.int64(0)
 
 
-class BanditEnv(TaskEnv):
-    """`Bandits`; the observation is always 0."""
-
-    def __init__(self, arms: int = 5, horizon: int = 50) -> None:
-        super().__init__(Bandits(arms, horizon))
+def _made(tasks: type[Bandits | MDPs | Navigations], **sizes: Any) -> TaskEnv:
+    """The environment of `tasks(**sizes)`, for `gymnasium.make(id, **sizes)`."""
+    return TaskEnv(tasks(**sizes))
 
 
-class MDPEnv(TaskEnv):
-    """`MDPs`; the observation is the number of the state."""
-
-    def __init__(self, states: int = 5, actions: int = 3, length: int = 10, episodes: int = 4) -> None:
-        super().__init__(MDPs(states, actions, length, episodes))
-
-
-class NavigationEnv(TaskEnv):
-    """`Navigations`; the observation is the position."""
-
-    def __init__(self, horizon: int = 20, reach: float = 0.5) -> None:
-        super().__init__(Navigations(horizon, reach))
-
-
-for _env in (BanditEnv, MDPEnv, NavigationEnv):
-    gymnasium.register(f"metalib/{_env.__name__.removesuffix('Env')}-v0", entry_point=_env)
+for _name, _tasks in {"Bandit": Bandits, "MDP": MDPs, "Navigation": Navigations}.items():
+    gymnasium.register(f"metalib/{_name}-v0", entry_point=functools.partial(_made, _tasks))

@@ -68,12 +68,10 @@ def load(path: str | os.PathLike[str], *, into: Learner | None = None) -> Learne
         if name in weights:
             t.data = t.data.to(weights[name].dtype)
     learner.load_state_dict(weights)
-    if content["format"] == 1:  # which knew neither of the two below
-        return learner.train(content.get("training", True))
     for name, p in learner.named_parameters():
-        p.requires_grad_(name not in content["frozen"])
+        p.requires_grad_(name not in content.get("frozen", ()))  # format 1 knew neither of the two
     for name, m in learner.named_modules():
-        m.training = name not in content["eval"]
+        m.training = name not in content.get("eval", ())
     return learner
 
 
@@ -106,9 +104,6 @@ def _build(spec: dict[str, Any], path: str | os.PathLike[str]) -> Any:
 def _compare(content: dict[str, Any], into: Learner, path: str | os.PathLike[str]) -> None:
     """ValueError, naming what differs, unless `into` was built with the settings that the file records."""
     saved, here = _flat(content["spec"]), _flat(_spec(into, type(into).__name__))
-    if content["format"] == 1:  # wrote None for an argument that was no attribute, and the beginning of a text
-        saved = {k: v for k, v in saved.items() if v is not None and k.split(".")[-1] not in ("class", "repr")}
-        here = {k: v for k, v in here.items() if k in saved}
     if wrong := [f"{k}: {saved.get(k)!r} in the file, {here.get(k)!r} here" for k in saved | here
                  if not same(saved.get(k), here.get(k))]:
         raise ValueError(f"the learner in {path} was built with other settings than into=: {'; '.join(wrong[:6])}. "
@@ -117,10 +112,8 @@ def _compare(content: dict[str, Any], into: Learner, path: str | os.PathLike[str
 
 def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A spec as {dotted name: value}."""
-    flat = {f"{prefix}class": spec.get("class") or spec["name"]}
-    if "repr" in spec:
-        flat[f"{prefix}repr"] = spec["repr"]
-    for name, value in spec.get("args", {}).items():
+    flat, own = {}, {k: spec[k] for k in ("class", "repr") if k in spec}
+    for name, value in (own | spec.get("args", {})).items():
         if isinstance(value, dict) and "name" in value:
             flat |= _flat(value, f"{prefix}{name}.")
         else:

@@ -1,19 +1,18 @@
-"""The settings of a training run."""
+"""The settings of a training run, and what happened during it."""
 
-import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from metalib.arguments import check_choice, plain
+from metalib.arguments import check_choice, check_positive, check_whole, plain
 from metalib.judging.metrics import BETTER
 from metalib.training.distributed import tasks_each
 
 HOW = ("checkpoint", "checkpoint_every", "map", "chunk", "compile", "log_dir")  # not what is computed, only how
-COUNTS = ("iterations", "meta_batch", "seed", "chunk", "val_every", "val_episodes", "checkpoint_every")
-NUMBERS = (*COUNTS, "lr", "clip")
-POSITIVE = ("iterations", "meta_batch", "lr", "checkpoint_every", "val_episodes")
+# The whole numbers, and the least that each can be.
+LEAST = {"seed": -2**63, "val_every": 0} | dict.fromkeys(
+    ("iterations", "meta_batch", "chunk", "val_episodes", "checkpoint_every"), 1)
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class TrainConfig:
         """NumPy's and PyTorch's numbers become Python's, whole numbers whole: a file keeps them as they are.
 
         Raises:
-            TypeError: a setting that is no number, text or None where one is expected.
-            ValueError: a part of a meta-iteration or of a task, or an empty path.
+            TypeError: a setting that is no plain value.
+            ValueError: a number out of range, a part of a meta-iteration or of a task, or an empty path.
         """
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
@@ -68,12 +67,40 @@ class TrainConfig:
                     raise ValueError(f"{name}={value!r}: expected a path, or None to write nothing")
                 continue
             value = plain(value, f"TrainConfig({name}=)")
-            if name in NUMBERS and not (value is None and name in ("chunk", "clip")):
-                number, whole = type(value) in (int, float), name in COUNTS  # no bool
-                if not number or (whole and value % 1 != 0):
-                    raise ValueError(f"{name}={value!r}: expected a {'whole ' if whole else ''}number")
-                value = int(value) if whole else value
+            if name in LEAST and not (name == "chunk" and value is None):
+                value = int(value) if isinstance(value, float) and value.is_integer() else value
+                check_whole(LEAST[name], **{name: value})
             object.__setattr__(self, name, value)  # the class is frozen for everybody else
+        check_positive(lr=self.lr, clip=1.0 if self.clip is None else self.clip)
+        check_choice(self.schedule, "schedule", "constant", "cosine")
+        known = [name for name, better in BETTER.items() if better]  # a coverage has no better end
+        if self.metric is not None and self.metric not in known:
+            raise ValueError(f"metric={self.metric!r}: expected one of {known}, or None to suit the tasks")
+
+
+@dataclass
+class History:
+    """What happened during training.
+
+    Attributes:
+        losses: the mean meta-loss of every meta-iteration.
+        validations: (iteration, mean, ci95) of every validation, in the unit of the metric.
+        best_iteration: after how many meta-iterations the returned weights were reached.
+        chosen: "best on validation tasks" or "last": why these weights were returned.
+        seconds: wall time of the training loop.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validations: list[tuple[int, float, float]] = field(default_factory=list)
+    best_iteration: int = 0
+    chosen: str = "last"
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        tail = self.losses[-100:]
+        return (f"{len(self.losses)} meta-iterations, mean meta-loss of the last {len(tail)}: "
+                f"{sum(tail) / max(len(tail), 1):.3f}; returned weights: "
+                f"{self.chosen} (iteration {self.best_iteration})")
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
@@ -82,19 +109,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def check(config: TrainConfig) -> None:
-    """Raise a ValueError that names a setting out of range, or a TypeError for what is no `TrainConfig`."""
+    """Raise a TypeError for what is no `TrainConfig`, or a ValueError for a meta-batch that cannot be shared."""
     if not isinstance(config, TrainConfig):
         raise TypeError(f"the third argument of meta_train is a {type(config).__name__}: expected a TrainConfig. "
                         "Validation tasks are the fourth, val_tasks=")
-    check_choice(config.schedule, "schedule", "constant", "cosine")
-    known = [name for name, better in BETTER.items() if better]  # a coverage has no better end
-    if config.metric is not None and config.metric not in known:
-        raise ValueError(f"metric={config.metric!r}: expected one of {known}, or None to suit the tasks")
-    for name in POSITIVE:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ValueError(f"{name}={getattr(config, name)}: must be positive")
-    if config.val_every < 0:
-        raise ValueError(f"val_every={config.val_every}: must be positive, or 0 to validate once, at the end")
     tasks_each(config.meta_batch)
-    if config.clip is not None and not config.clip > 0:
-        raise ValueError(f"clip={config.clip}: must be positive, or None not to clip")

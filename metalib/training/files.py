@@ -108,8 +108,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path.absolute()}") from error
     with file:  # one open file: what another process renames over the path meanwhile does not mix with it
         if _damaged(file):
-            raise ValueError(f"{path} is damaged or was not written by metalib (its end or its checksums are wrong): "
-                             "delete it, or restore a copy")
+            raise ValueError(f"{path} is damaged or was not written by metalib: delete it, or restore a copy")
         file.seek(0)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -118,8 +117,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         except Exception as error:  # torch raises many types for what it will not read
             if isinstance(error, RuntimeError) and "allocat" in str(error):  # how PyTorch says "out of memory" on a CPU
                 raise
-            raise ValueError(f"{path} is damaged or was not written by metalib ({type(error).__name__}): metalib's "
-                             "files hold tensors and plain values, nothing else") from error
+            raise ValueError(f"{path} is damaged or was not written by metalib ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} was not written by metalib: it holds a {type(content).__name__}")
     return content

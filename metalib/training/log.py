@@ -11,8 +11,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 
-from metalib.data import ClassImages
-from metalib.data.colour import class_rows
+from metalib.data.images import ClassImages, class_rows
 from metalib.episode import Episode
 from metalib.functional import seeded
 from metalib.judging.audit import audit
@@ -44,8 +43,7 @@ class Log:
                 getattr(self.writer, what)(*args)
         except OSError as error:
             self.writer = None
-            warn(f"the TensorBoard log in {self.folder} cannot be written ({error}): training goes on without it",
-                 stacklevel=3)
+            warn(f"the log in {self.folder} cannot be written ({error}): training goes on without it", stacklevel=3)
 
     def open(self, folder: str | Path | None, done: int = 0, seconds: float = 0.0) -> None:
         """Write to `folder` from now on, if it is not None, as the run that has finished `done` meta-iterations.
@@ -60,8 +58,7 @@ class Log:
         if folder is None:
             return
         if importlib.util.find_spec("tensorboard") is None:
-            raise ModuleNotFoundError(f"log_dir={str(folder)!r} needs tensorboard: pip install tensorboard, or install "
-                                      "metalib with its extra, pip install -e '.[log]', or leave log_dir=None")
+            raise ModuleNotFoundError(f"log_dir={str(folder)!r} needs tensorboard: pip install tensorboard")
         from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
 
         self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else 0)

@@ -17,7 +17,7 @@ from metalib.judging.evaluate import meta_test
 from metalib.judging.metrics import Measure
 from metalib.learner import Learner
 from metalib.progress import progress
-from metalib.tasks.fixed import FixedEpisodes
+from metalib.tasks.ordered import FixedEpisodes
 from metalib.tasks.protocol import check_request
 from metalib.training.config import TrainConfig, check
 from metalib.training.train import meta_train
@@ -133,8 +133,7 @@ def regret(losses: Tensor, best: Tensor) -> Tensor:
         ValueError: they are not both (T,).
     """
     if losses.ndim != 1 or losses.shape != best.shape:
-        raise ValueError(f"losses have shape {tuple(losses.shape)}, the comparator's {tuple(best.shape)}: expected one "
-                         "number a round each, (T,)")
+        raise ValueError(f"losses {tuple(losses.shape)}, comparator's {tuple(best.shape)}: expected one number a round")
     return (losses - best).cumsum(0)
 
 
@@ -150,13 +149,10 @@ def _check(stream: Episode, config: TrainConfig | None, window: int | None = Non
         for what, values in zip("xy", data):
             if not bool((good := values.flatten(1).isfinite().all(1)).all()):
                 t = int((~good).nonzero()[0, 0])
-                raise ValueError(f"{part}.{what} of round {t} is not finite: leave that task out, or mend its numbers "
-                                 "(an unseen value needs a number of its own)")
+                raise ValueError(f"{part}.{what} of round {t} is not finite: leave that task out, or mend it")
     if config is not None and (config.checkpoint or config.log_dir or config.val_every):
-        raise ValueError("TrainConfig(checkpoint=, log_dir=, val_every=) belong to one long training: leave them out; "
-                         "cut a stream with first= and save(learner, path)")
-    if window is not None:
-        check_whole(1, window=window)
+        raise ValueError("leave out checkpoint=, log_dir= and val_every=: cut a stream with first= and save(learner)")
+    check_whole(1, window=1 if window is None else window)
     check_whole(0, first=first)
     check_number(forgetting, "forgetting")
     if forgetting > 1:

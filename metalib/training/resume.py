@@ -1,6 +1,7 @@
-"""The training state in a file: written, recognised as this run's, and put back."""
+"""The state of a training run: the best weights so far, and a file that is written, recognised, and read again."""
 
 import contextlib
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +11,16 @@ from warnings import warn
 import torch
 
 from metalib.functional import derived
-from metalib.learner import Learner
+from metalib.judging.evaluate import Score, meta_test
+from metalib.judging.metrics import BETTER
+from metalib.learner import Learner, device_of
 from metalib.progress import say
+from metalib.tasks import Tasks
 from metalib.training import checkpoint
-from metalib.training.config import TrainConfig, settings
-from metalib.training.history import History
+from metalib.training.config import History, TrainConfig, settings
 from metalib.training.identity import describe, differences, moved, within
 from metalib.training.log import Log
-from metalib.training.validation import rehearse
+from metalib.training.surroundings import callers_randomness, own_randomness
 
 VALIDATION = ("val_tasks", "TrainConfig.val_every", "TrainConfig.val_episodes", "TrainConfig.metric")
 
@@ -114,8 +117,7 @@ def _recognise(state: dict[str, Any], now: dict[str, Any], config: TrainConfig) 
                          f"raise iterations=, {anew}")
     if config.schedule == "cosine" and 0 < done < config.iterations and run["iterations"] != config.iterations:
         warn(f"{path}: the first {done} meta-iterations followed a cosine over {run['iterations']}, the rest follows "
-             f"one over {config.iterations}: this is not the run that {config.iterations} from the start would be",
-             stacklevel=2)
+             f"one over {config.iterations}: a run of that length from the start would be another", stacklevel=2)
 
 
 def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig) -> None:
@@ -123,5 +125,39 @@ def _warn_of_state(run: dict[str, Any], now: dict[str, Any], config: TrainConfig
     """
     if "stood" in run and (wrong := differences(run["stood"], within(now, run["state"]))):
         warn(f"{config.checkpoint} has no state of your own objects, and they had changed: {'; '.join(wrong[:6])}. If "
-             "what they do depends on it (a curriculum, a generator of their own), set it before meta_train: this is "
-             "not the run that was interrupted", stacklevel=2)
+             "it matters (a curriculum, a generator of their own), set it before meta_train", stacklevel=2)
+
+
+def due(config: TrainConfig, val_tasks: Tasks | None, i: int) -> bool:
+    """Whether the weights after i meta-iterations are to be validated."""
+    every = config.val_every
+    return val_tasks is not None and i > 0 and (i == config.iterations or (every > 0 and i % every == 0))
+
+
+def rehearse(learner: Learner, val_tasks: Tasks | None, config: TrainConfig) -> None:
+    """Score one validation task before the work: a metric, or tasks, that do not fit must not wait for the end."""
+    if val_tasks is not None:
+        with callers_randomness():
+            _score(learner, val_tasks, config, 1, "rehearsal")
+
+
+def validate(learner: Learner, val_tasks: Tasks, config: TrainConfig, history: History,
+             best: dict[str, Any] | None, log: Log) -> dict[str, Any] | None:
+    """Score the validation tasks (always the same episodes), and keep the weights if they are the best so far."""
+    iteration = len(history.losses)
+    score = _score(learner, val_tasks, config, config.val_episodes, f"validation {iteration}")
+    history.validations.append((iteration, score.mean, score.ci95))
+    log.validation(iteration, score)
+    merit = BETTER[score.metric] * score.mean
+    if not math.isfinite(merit):
+        warn(f"the validation after meta-iteration {iteration} is {score.mean}: it cannot be the best", stacklevel=2)
+    elif best is None or merit > best["merit"]:
+        weights = {k: v.clone() for k, v in learner.state_dict().items()}
+        return {"merit": merit, "iteration": iteration, "weights": weights}
+    return best
+
+
+def _score(learner: Learner, val_tasks: Tasks, config: TrainConfig, episodes: int, stream: str) -> Score:
+    with own_randomness(derived(config.seed, stream), device_of(learner)):
+        return meta_test(learner, val_tasks, episodes, seed=derived(config.seed, "val"), metric=config.metric,
+                         map=config.map)

@@ -12,17 +12,13 @@ from metalib.episode import Episode, moved
 from metalib.functional import derived, seeded
 from metalib.learner import Learner, device_of, meta_gradient
 from metalib.progress import progress
-from metalib.tasks import Tasks
-from metalib.tasks.protocol import check_drawn
-from metalib.training.config import TrainConfig, check, settings
+from metalib.tasks.protocol import Tasks, check_drawn
+from metalib.training.config import History, TrainConfig, check, settings
 from metalib.training.distributed import agree, average, on_rank_zero, rank, share, tasks_each
-from metalib.training.history import History
 from metalib.training.identity import describe
 from metalib.training.log import Log
-from metalib.training.randomness import callers_randomness, own_randomness
-from metalib.training.resume import begin, keep, restore
-from metalib.training.signals import deferred_interrupt
-from metalib.training.validation import due, validate
+from metalib.training.resume import begin, due, keep, restore, validate
+from metalib.training.surroundings import callers_randomness, deferred_interrupt, own_randomness
 
 
 def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
@@ -96,11 +92,10 @@ def meta_train(learner: Learner, tasks: Tasks, config: TrainConfig = TrainConfig
                 written()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update()
-    if stop and len(history.losses) < config.iterations:
+    if stop and i < config.iterations:
         where = f"; call meta_train again to continue from {config.checkpoint}" if config.checkpoint else ""
-        raise KeyboardInterrupt(f"stopped after meta-iteration {len(history.losses)}, "
-                                f"whose weights the learner has{where}")
-    end = best or {"iteration": len(history.losses), "weights": learner.state_dict()}
+        raise KeyboardInterrupt(f"stopped after meta-iteration {i}, whose weights the learner has{where}")
+    end = best or {"iteration": i, "weights": learner.state_dict()}
     history.best_iteration, history.chosen = end["iteration"], "best on validation tasks" if best else "last"
     final = on_rank_zero(dict, {"weights": end["weights"], "history": asdict(history)})
     learner.load_state_dict(final["weights"])
@@ -153,6 +148,5 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfi
     if not finite:
         dtypes = ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in trained}))
         raise FloatingPointError(f"Adam's step of meta-iteration {i + 1} leaves {dtypes} weights that are not finite: "
-                                 "the learner keeps the weights from before. Lower lr. In float16 Adam's epsilon, "
-                                 '1e-8, is 0: train in float32, with precision="bf16" for speed')
+                                 "the learner keeps the weights from before. Lower lr, or in float16 train in float32")
     return norm

@@ -69,8 +69,7 @@ class Alphabet(Widget):
                  intro: str = "") -> None:
         encoder = learner.encoder
         if not isinstance(encoder, conv4) or (encoder.in_channels, encoder.image_size) != (1, SIZE):
-            raise ValueError(f"the encoder is a {type(encoder).__name__}: expected conv4(norm='group') for one-channel "
-                             f"{SIZE} x {SIZE} images")
+            raise ValueError(f"expected an encoder for one-channel {SIZE} x {SIZE} images, conv4(norm='group')")
         self.learner = rounded(learner)
         data = {"blocks": packed(encoder), "groups": encoder.blocks[0].groups, "channels": encoder.channels,
                 "size": SIZE, "side": SIDE, "pen": PEN, "fine": FINE, "small": SMALL, "samples": samples(),

@@ -37,8 +37,7 @@ def plane(learner: ProtoNet, episode: Episode) -> tuple[Tensor, Tensor, float]:
     if not isinstance(learner, ProtoNet):
         raise TypeError(f"expected a ProtoNet, whose cells these are; got {type(learner).__name__}")
     if episode.support.way != 3 or episode.support.y.ndim != 1:
-        raise ValueError(f"way={episode.support.way}, labels of shape {tuple(episode.support.y.shape)}: expected one "
-                         "3-way task, because three prototypes span a plane")
+        raise ValueError(f"way={episode.support.way}, labels {tuple(episode.support.y.shape)}: expected one 3-way task")
     learner, episode = copy.deepcopy(learner).double(), episode.to(torch.float64)
     with torch.no_grad():
         z, q = (call(learner.encoder, {}, data.x) for data in episode)

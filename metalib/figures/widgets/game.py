@@ -1,16 +1,14 @@
 """The few-shot game: N labelled drawings, one new drawing, and twenty rounds against the machines."""
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from metalib.episode import Episode
-from metalib.figures.widgets.widget import Widget, picture
+from metalib.figures.widgets.widget import Widget, light, picture
 from metalib.learner import Learner
 
 
@@ -111,9 +109,7 @@ class Game(Widget):
                     axis.axvline(0.5, color="0.6", linewidth=1)
             axes[row, left].text(-0.15, 0.5, str(t + 1), transform=axes[row, left].transAxes, va="center", ha="right",
                                  fontsize=big, weight="bold")
-        image = Image.open(io.BytesIO(picture(figure, 110))).convert("L").quantize(16)
-        image.save(small := io.BytesIO(), "png", optimize=True)
-        return small.getvalue()
+        return light(picture(figure, 110), 16)
 
     def key(self) -> str:
         """The right answers, numbered as on paper: "1: 4   2: 1   ..."."""

@@ -91,8 +91,7 @@ def figure(steps: int = 3, start: tuple[float, float] = (1.2, 0.8)) -> Widget:
     """
     inside = all(low <= v <= high for v, (low, high) in zip(start, SIDE, strict=True))
     if not inside or not 0 <= steps <= MOST_STEPS:
-        raise ValueError(f"steps={steps}, start={start}: expected 0 to {MOST_STEPS} steps and an (amplitude, phase) "
-                         f"within {SIDE}")
+        raise ValueError(f"steps={steps}, start={start}: expected 0 to {MOST_STEPS} steps and an (a, b) within {SIDE}")
     support, query = (data.x[:, :, 0].tolist() for data in waves())  # targets may differ in the last bit: not stored
     data = {"alpha": ALPHA, "rate": META_RATE, "race": RACE, "most": MOST_STEPS, "steps": steps, "start": start,
             "waves": WAVES, "side": SIDE, "levels": LEVELS, "support": support, "query": query}
