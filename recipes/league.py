@@ -271,7 +271,7 @@ def scores(runs: Any) -> list[list[float]]:
 
 
 def row(runs: list[dict[str, Any]], rivals: dict[str, list[list[float]]]) -> dict[str, Any]:
-    """Mean over seeds with its interval over tasks, less each rival on the same tasks, seed by seed; what it cost; its curve."""
+    """Mean over seeds with its interval over tasks, less each rival on the same tasks; its cost; its curve."""
     differences = {name: minus(scores(runs), values) for name, values in rivals.items()}
     return {**over_seeds(scores(runs)),
             "minus": {name: [d["mean"], d["ci95"], d["seeds"]] for name, d in differences.items()},
