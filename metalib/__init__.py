@@ -9,7 +9,7 @@ from metalib.episode import Data, Episode  # isort: skip
 from metalib.distributions import Normal  # isort: skip
 from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
 from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids, Stream  # isort: skip
-from metalib.tasks.streams import moved  # isort: skip
+from metalib.tasks.ordered import moved  # isort: skip
 from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip

@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -196,7 +195,7 @@ def default_loss(prediction: Tensor | Normal, y: Tensor) -> Tensor:
     if not isinstance(prediction, Tensor):
         raise ValueError(f"predictions are a {type(prediction).__name__}: return a tensor, or give the learner a loss=")
     if not y.is_floating_point():
-        return F.cross_entropy(prediction, y)
+        return torch.nn.functional.cross_entropy(prediction, y)
     if prediction.shape != y.shape:
         raise ValueError(f"predictions have shape {tuple(prediction.shape)}, targets {tuple(y.shape)}: make them equal")
     return (prediction - y).square().mean()  # under vmap, F.mse_loss is differentiated in Python

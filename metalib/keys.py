@@ -22,8 +22,7 @@ def fold(key: Tensor, i: int | Tensor) -> Tensor:
         TypeError: a float.
     """
     if isinstance(i, float) or isinstance(i, Tensor) and i.is_floating_point():
-        raise TypeError(f"fold(key, {i}): expected whole numbers, because a fraction would be cut off and every share "
-                        "of training give one key; fold in (share * 2**40).long(), of a float64 share")
+        raise TypeError(f"fold(key, {i}): expected whole numbers; fold in (share * 2**40).long() of a float64 share")
     return _mixed(key ^ _mixed(torch.as_tensor(i, dtype=torch.int64, device=key.device) * GOLDEN + FIRST))
 
 

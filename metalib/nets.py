@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import Recorded, check_choice, check_network, check_whole
@@ -43,7 +42,7 @@ class mlp(Recorded, nn.Module):  # noqa: N801
             raise ValueError(f"mlp was built for inputs (M, {self.in_dim}), got {tuple(x.shape)}: set in_dim=, write "
                              "single numbers as x[:, None], and give one task, without the task axis")
         same_dtype(x, self.layers[0].weight)
-        act = torch.tanh if self.activation == "tanh" else F.relu
+        act = torch.tanh if self.activation == "tanh" else torch.relu
         h = x.flatten(1)  # (M, in_dim)
         for layer in self.layers[:-1]:
             h = act(layer(h))

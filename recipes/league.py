@@ -58,7 +58,7 @@ from metalib import (
 from metalib.learners.head import LogisticHead, RidgeHead
 from metalib.learners.matching import MatchingNet, RelationNet
 
-SEEDS, CHANNELS, PASSES, QUERY, VAL = (0, 1, 2), 16, 64_000, 5, 60
+CHANNELS, PASSES, QUERY = 16, 64_000, 5
 CURVE, RATES, STEPS = (16, 4), (1e-3, 4e-3, 1.6e-2), (1, 2, 3, 5, 10, 20)
 BANKS = {"glyphs": glyphs, "omniglot": lambda: omniglot("vinyals")}
 
@@ -145,7 +145,7 @@ def trained(setting: Setting, lr: float, seed: int, images: Any, shot: int,
     torch.manual_seed(seed)
     learner = setting.make()
     if isinstance(learner, Pretrained):
-        learner = Pretrained(learner.encoder, classes=len(train.classes))
+        learner = Pretrained(learner.encoder, classes=train.n_classes)
         tasks, batch = Classify(train, setting.batch), 1
     else:
         tasks, batch = FewShot(train, setting.way, shot, QUERY), setting.batch
@@ -163,18 +163,18 @@ def tested(learner: Learner, images: Any, shot: int, n: int, steps: int | None) 
     return values(meta_test(learner, FewShot(images.split("test"), 5, shot), n, steps=steps))
 
 
-def validated(learner: Learner, images: Any) -> tuple[float, int | None]:
-    """(accuracy on 1-shot validation tasks, the number of inner steps that gives it)."""
+def validated(learner: Learner, images: Any, n: int) -> tuple[float, int | None]:
+    """(accuracy on n 1-shot validation tasks, the number of inner steps that gives it)."""
     tasks = FewShot(images.split("val"))
     if isinstance(learner, MAML):
-        best = max(curve(learner, tasks, STEPS, VAL), key=lambda s: s["mean"])
+        best = max(curve(learner, tasks, STEPS, n), key=lambda s: s["mean"])
         return best["mean"], best["steps"]
-    return meta_test(learner, tasks, VAL).mean, None
+    return meta_test(learner, tasks, n).mean, None
 
 
 # ---------------------------------------------------------------- what is chosen on validation tasks
 
-def chosen(name: str, images: Any, budget: int) -> dict[str, Any]:
+def chosen(name: str, images: Any, budget: int, n: int) -> dict[str, Any]:
     """The setting, outer rate and test steps that did best in whole runs, and every trial."""
     trials = from_chapter_8(name) or []
     for label, setting in {} if trials else METHODS[name].items():
@@ -182,7 +182,7 @@ def chosen(name: str, images: Any, budget: int) -> dict[str, Any]:
         while True:
             for lr in rates:
                 if not any(t["setting"] == label and t["lr"] == lr for t in trials):
-                    val, steps = validated(trained(setting, lr, 0, images, 1, budget)[0], images)
+                    val, steps = validated(trained(setting, lr, 0, images, 1, budget)[0], images, n)
                     trials.append({"setting": label, "lr": lr, "val": val, "steps": steps})
             mine = {t["lr"]: t["val"] for t in trials if t["setting"] == label}
             best = max(mine, key=mine.__getitem__)
@@ -207,11 +207,11 @@ def from_chapter_8(name: str) -> list[dict[str, Any]] | None:
     return rows
 
 
-def chosen_heads(encoder: conv4, images: Any) -> dict[str, Any]:
+def chosen_heads(encoder: conv4, images: Any, n: int) -> dict[str, Any]:
     """For each head of a pretrained network the setting that did best, with its number of inner steps."""
     found: dict[str, Any] = {}
     for head, makers in HEADS.items():
-        trials = [(label, *validated(make(copy.deepcopy(encoder)), images)) for label, make in makers.items()]
+        trials = [(label, *validated(make(copy.deepcopy(encoder)), images, n)) for label, make in makers.items()]
         label, val, steps = max(trials, key=lambda t: t[1])
         found[head] = {"setting": label, "val": val, "steps": steps, "trials": trials}
     return found
@@ -236,11 +236,17 @@ def run_pretrained(how: dict[str, Any], seed: int, images: Any, shots: tuple[int
                    args: argparse.Namespace) -> dict[str, Any]:
     """One pretrained network under every head, at each shot; `heads` None chooses their settings first."""
     learner, row = trained(METHODS["pretrained"][how["setting"]], how["lr"], seed, images, 1, args.passes)
-    heads = heads or chosen_heads(learner.encoder, images)
+    heads = heads or chosen_heads(learner.encoder, images, args.val)
     tests = {f"{head}, {shot}-shot": tested(HEADS[head][kept["setting"]](copy.deepcopy(learner.encoder)), images, shot,
                                             args.episodes, kept["steps"])
              for head, kept in heads.items() for shot in shots}
     return {**row, "passes": args.passes, "heads": heads, "tests": tests}
+
+
+def seconds(hows: dict[str, dict[str, Any]], images: Any, budget: int) -> dict[str, Any]:
+    """CPU seconds that `budget` passes take each method, one after another: those of the runs may have had company."""
+    return {name: trained(METHODS[name][how["setting"]], how["lr"], 0, images, 1, budget)[1]["cpu_seconds"]
+            for name, how in hows.items()}
 
 
 Read = Callable[[str], dict[str, Any]]
@@ -265,9 +271,10 @@ def scores(runs: Any) -> list[list[float]]:
 
 
 def row(runs: list[dict[str, Any]], rivals: dict[str, list[list[float]]]) -> dict[str, Any]:
-    """Mean over seeds with its interval over tasks, less each rival on the same tasks; what it cost; its curve."""
+    """Mean over seeds with its interval over tasks, less each rival on the same tasks; its cost; its curve."""
     differences = {name: minus(scores(runs), values) for name, values in rivals.items()}
-    return {**over_seeds(scores(runs)), "minus": {name: [d["mean"], d["ci95"]] for name, d in differences.items()},
+    return {**over_seeds(scores(runs)),
+            "minus": {name: [d["mean"], d["ci95"], d["seeds"]] for name, d in differences.items()},
             **{key: [r.get(key) for r in runs] for key in ("passes", "updates", "cpu_seconds", "stopped")},
             "curve": [{"passes": points[0]["passes"], **over_seeds(scores(points))}
                       for points in zip(*(r.get("curve", []) for r in runs), strict=True)]}
@@ -292,6 +299,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=PASSES)
     parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--val", type=int, default=60, help="validation tasks of a trial")
     parser.add_argument("--curve", type=int, nargs="*", default=CURVE, help="parts of the passes: 1/16 and 1/4")
     options(parser)
     args = parser.parse_args()
@@ -310,8 +318,9 @@ def main() -> None:
         return read(key)
 
     for name in only or [*METHODS, "floor"]:
-        how = made(f"tuning-{name}", lambda: chosen(name, banks["glyphs"], args.passes)) if name != "floor" else {}  # noqa: B023
-        heads = None
+        how, heads = {}, None
+        if name != "floor":
+            how = made(f"tuning-{name}", lambda: chosen(name, banks["glyphs"], args.passes, args.val))  # noqa: B023
         for bank, images in banks.items():
             seeds = args.seeds if bank == "glyphs" else 1
             if name == "pretrained":
@@ -328,8 +337,11 @@ def main() -> None:
                 for s in range(seeds):
                     made(f"{bank}-{shot}shot-{name}-{s}", lambda: run(name, how, s, images, shot, few))  # noqa: B023
     if not only:
+        tuning = {name: read(f"tuning-{name}") for name in METHODS}
+        quarter = args.passes // 4
+        timing = made("timing", lambda: {"passes": quarter, "cpu_seconds": seconds(tuning, banks["glyphs"], quarter)})
         work.write({**work.spent(), "config": settings(args), "channels": CHANNELS, "steps_tried": STEPS,
-                    "tuning": {name: read(f"tuning-{name}") for name in METHODS},
+                    "tuning": tuning, "timing": {key: timing[key] for key in ("passes", "cpu_seconds")},
                     "heads": read("glyphs-pretrained-0")["heads"], "settings": table(read, banks, args.seeds)})
 
 

@@ -214,10 +214,16 @@ def test_omniglot_says_which_device_is_missing(device, elsewhere, no_work, monke
 
 # --- the league: one file a run ----------------------------------------------------------------------------
 
-def test_the_league_keeps_a_file_for_each_run_and_computes_only_what_is_missing(elsewhere, monkeypatch, capsys):
+@pytest.fixture
+def with_chapter_8(elsewhere):
     (elsewhere / "results").mkdir()
     (elsewhere / "results" / "cheaper.json").write_bytes((ROOT / "results" / "cheaper.json").read_bytes())
-    options = "--only FOMAML --no-omniglot --seeds 1 --passes 500 --episodes 2 --curve 5".split()
+    return elsewhere
+
+
+def test_the_league_keeps_a_file_for_each_run_and_computes_only_what_is_missing(with_chapter_8, monkeypatch):
+    elsewhere = with_chapter_8
+    options = "--only FOMAML --no-omniglot --seeds 1 --passes 500 --episodes 2 --val 4 --curve 5".split()
     start(monkeypatch, elsewhere, "recipes/league.py", *options)
     files = {p.name: p for p in (elsewhere / "results" / "league").glob("*.json")}
     assert {*files} == {"tuning-FOMAML.json", "glyphs-1shot-FOMAML-0.json", "glyphs-5shot-FOMAML-0.json"}
@@ -233,6 +239,38 @@ def test_the_league_keeps_a_file_for_each_run_and_computes_only_what_is_missing(
     start(monkeypatch, elsewhere, "recipes/league.py", *options)
     assert lost.exists() and kept.stat().st_mtime_ns == before
     assert not (elsewhere / "results" / "league.json").exists(), "the table is made of all of them"
+
+
+def test_the_league_puts_every_head_on_one_pretrained_network(with_chapter_8, monkeypatch):
+    elsewhere = with_chapter_8
+    options = "--only pretrained --no-omniglot --seeds 2 --passes 640 --episodes 3 --val 2".split()
+    start(monkeypatch, elsewhere, "recipes/league.py", *options)
+    runs = [json.loads((elsewhere / "results" / "league" / f"glyphs-pretrained-{s}.json").read_text(encoding="utf-8"))
+            for s in range(2)]
+    heads = ["centroid", "linear", "ridge", "fine-tuning"]
+    for run in runs:
+        assert [*run["heads"]] == heads and run["heads"] == runs[0]["heads"], "seed 0 chooses for all"
+        assert {*run["tests"]} == {f"{head}, {shot}-shot" for head in heads for shot in (1, 5)}
+        assert run["updates"] in (5, 10) and run["passes"] == 640
+    assert runs[0]["tests"] != runs[1]["tests"]
+
+
+def test_the_leagues_table_is_made_of_its_runs_at_equal_compute(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    from recipes import league
+
+    def read(key):
+        return json.loads((ROOT / "results" / "league" / f"{key}.json").read_text(encoding="utf-8"))
+
+    kept = json.loads((ROOT / "results" / "league.json").read_text(encoding="utf-8"))
+    made = league.table(read, league.BANKS, kept["config"]["seeds"])
+    assert made == kept["settings"] and len(made) == 4
+    for setting, rows in made.items():
+        assert {row["n"] for row in rows.values()} == {600}
+        for name, row in rows.items():
+            seeds = 3 if setting.startswith("glyphs") and name != "nearest pixel" else 1
+            assert len(row["seeds"]) == seeds and set(row["minus"]) == set(rows)
+            assert name == "nearest pixel" or all(62_000 < p <= league.PASSES for p in row["passes"]), (setting, name)
 
 
 # --- all of them, unattended -------------------------------------------------------------------------------

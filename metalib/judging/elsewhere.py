@@ -67,9 +67,7 @@ class Fixed(nn.Module):
 def variants(learner: Learner, train: ClassImages) -> dict[str, Learner]:
     """The same weights with batch norm's statistics from elsewhere."""
     reference = FewShot(train, way=REFERENCE).sample(1, generator=seeded(0)).support.x[0]
-    found = {}
-    for name, encoder in (("each image alone", OneByOne(learner.encoder)),
-                          ("fixed statistics", Fixed(learner.encoder, reference))):
-        found[name] = deepcopy(learner)
-        found[name].encoder = encoder
+    found = {"each image alone": deepcopy(learner), "fixed statistics": deepcopy(learner)}
+    found["each image alone"].encoder = OneByOne(learner.encoder)
+    found["fixed statistics"].encoder = Fixed(learner.encoder, reference)
     return found

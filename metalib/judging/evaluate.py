@@ -93,7 +93,8 @@ def predict_query(learner: Learner, phi: TaskState, episode: Any, transductive: 
         raise ValueError(f"transductive={transductive!r}: expected True or False")
     if not isinstance(episode, Episode):
         if not transductive:
-            raise ValueError(f"transductive=False: a {type(episode).__name__} has no queries, so leave it out")
+            raise ValueError(f"transductive=False: a {type(episode).__name__} has no queries that could be predicted "
+                             "one by one; leave it out")
         return learner.predict(phi, episode)
     x = episode.query.x
     if transductive:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.distributions import Normal
@@ -52,7 +51,7 @@ def coverage(level: float = 0.9) -> Metric:
 def negative_log_likelihood(prediction: Normal | Tensor, y: Tensor, way: int | None = None) -> Tensor:
     """-log p(y), the mean over targets: of a `Normal`, or of logits for integer labels, of `way` classes; in nats."""
     if not y.is_floating_point():
-        return F.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
+        return torch.nn.functional.cross_entropy(_logits(prediction, y, way or 1, "NLL"), y)
     return -_normal(prediction, "NLL").log_prob(y).mean()
 
 
@@ -137,8 +136,9 @@ def mean_squared_error(prediction: Tensor | Normal, query: Data) -> Tensor:
     mean."""
     prediction = prediction.mean if isinstance(prediction, Normal) else prediction
     if prediction.shape != query.y.shape or not query.y.is_floating_point():
-        raise ValueError(f"MSE needs float targets of the predictions' shape {tuple(prediction.shape)}, not "
-                         f"{query.y.dtype} {tuple(query.y.shape)}: y[:, None] or prediction.squeeze(-1), or set {FIX}")
+        raise ValueError(f"MSE needs float targets of the predictions' shape: predictions {tuple(prediction.shape)}, "
+                         f"targets {tuple(query.y.shape)} ({query.y.dtype}). Make them equal (y[:, None], or "
+                         f"prediction.squeeze(-1)), or set {FIX}")
     return (prediction - query.y).pow(2).mean()
 
 

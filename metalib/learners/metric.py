@@ -81,6 +81,7 @@ class Pretrained(Learner):
         for what, value in (("temperature", temperature), ("lr", lr), ("weight_decay", weight_decay)):
             check_number(value, what)
         check_whole(0, steps=steps)
+        embedding_dim = embedding_dim or getattr(encoder, "embedding_dim", None)
         self.encoder, self.head, self.classes, self.embedding_dim = encoder, head, classes, embedding_dim
         self.temperature, self.steps, self.lr, self.weight_decay = temperature, steps, lr, weight_decay
         self.classifier = nn.Linear(width_of(encoder, embedding_dim), classes) if classes else None

@@ -1,10 +1,8 @@
 """Neural processes: from a set of points to a distribution over functions, without an inner loop."""
 
 import math
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import check_positive, check_whole
@@ -146,7 +144,7 @@ class NeuralProcess(Learner):
 
     def _normal(self, h: Tensor) -> Normal:
         mean, raw = self.decoder(h).chunk(2, -1)
-        return Normal(mean, self.floor + F.softplus(raw))
+        return Normal(mean, self.floor + nn.functional.softplus(raw))
 
     def _check(self, x: Tensor, y: Tensor | None = None) -> None:
         for name, t, width in (("x", x, self.x_dim), ("y", y, self.y_dim)):
@@ -194,7 +192,7 @@ class Among(nn.Module):
 
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear layers with GELU between them: smooth, so that finite differences can be trusted."""
-    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.GELU())]
+    layers = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.GELU())]
     return nn.Sequential(*layers[:-1])
 
 

@@ -1,7 +1,6 @@
 """Black-box learners: a network reads the support as a sequence, and adapting is nothing but reading."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalib.arguments import check_choice, check_network, check_whole
@@ -70,15 +69,14 @@ class SequenceLearner(Learner):
 
     def forward(self, episode: Episode) -> Tensor:
         """The query loss, or with `every_length` the mean over the query and the support, each from those before it."""
-        if not self.every_length:
-            return super().forward(episode)
         support, query = episode
+        K, Q = len(support.y), len(query.y)
+        if not (self.every_length and K):
+            return super().forward(episode)
         order = shuffle(support.x, support.y)
         x, y = support.x[order], support.y[order]
-        if not (K := len(y)):
-            return super().forward(episode)
         phi, each = self.body.replay(self.tokens(x, y, support.way), self.tokens(x))
-        loss, Q = self.task_loss(self.predict(phi, query.x), query.y), len(query.y)
+        loss = self.task_loss(self.predict(phi, query.x), query.y)
         return (K * self.task_loss(self.head(each), y) + Q * loss) / (K + Q)
 
     def tokens(self, x: Tensor, y: Tensor | None = None, way: int | None = None) -> Tensor:
@@ -156,7 +154,7 @@ class Block(nn.Module):
         weights = torch.cat([scores, mine], -1).softmax(-1)
         mixed = weights[..., :-1] @ heads(self.value(others)) + weights[..., -1:] * heads(self.value(own))
         h = h + self.out(mixed.transpose(0, 1).flatten(1))
-        return h + self.narrow(F.gelu(self.wide(self.between(h))))
+        return h + self.narrow(nn.functional.gelu(self.wide(self.between(h))))
 
 
 class Recurrent(nn.Module):

@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.spaces import Box, Discrete
 
 from metalib.episode import rows
@@ -75,8 +74,7 @@ class TaskEnv(gymnasium.Env):
             given = np.arange(space.n) == given.item()
         elif given.shape != space.shape or not np.isfinite(given).all():
             raise ValueError(f"action={action!r}: expected a velocity, {space.shape[0]} finite numbers")
-        vector = torch.as_tensor(given, dtype=like.dtype)
-        self.state, reward = self.task.step(self.state, vector, self.u[self.t, 2:], self.t)
+        self.state, reward = self.task.step(self.state, like.new_tensor(given), self.u[self.t, 2:], self.t)
         self.t += 1
         return self._seen(), float(reward), False, self.t == self.task.horizon, {}
 

@@ -17,7 +17,7 @@ from metalib.judging.evaluate import meta_test
 from metalib.judging.metrics import Measure
 from metalib.learner import Learner
 from metalib.progress import progress
-from metalib.tasks.fixed import FixedEpisodes
+from metalib.tasks.ordered import FixedEpisodes
 from metalib.tasks.protocol import check_request
 from metalib.training.config import TrainConfig, check
 from metalib.training.train import meta_train
@@ -94,7 +94,8 @@ def meta_online(learner: Learner, stream: Episode, config: TrainConfig | None, *
                 task = FixedEpisodes(rows(stream, slice(t, t + 1)))
                 scores.append(meta_test(learner, task, 1, metric=metric).values)
                 if not bool(scores[-1].isfinite().all()):
-                    raise FloatingPointError(f"the score of round {t} is {float(scores[-1])}: lower lr, or set clip=10")
+                    raise FloatingPointError(f"the score of round {t} is {float(scores[-1])}: lower lr or the inner "
+                                             "rate, or set TrainConfig(clip=10)")
                 if config is not None:
                     past = Past.seen(stream, t, window, forgetting)
                     fit(learner, past, replace(config, seed=derived(config.seed, f"round {t}")))

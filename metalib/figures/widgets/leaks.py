@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.data import ClassImages
@@ -24,7 +23,7 @@ def bank(images: ClassImages, seed: int = 1) -> tuple[ClassImages, Tensor]:
     drawing of each of the 80 classes, (80, 196), in [0, 1]). Practice has drawings 0-9, the exam 10-19."""
     chosen = torch.randperm(len(images), generator=seeded(seed))[:CHARACTERS]
     rows = images.starts[chosen][:, None] + torch.arange(2 * DRAWINGS)
-    x = F.adaptive_avg_pool2d(images.images[rows.flatten()].double(), SIZE)
+    x = torch.nn.functional.adaptive_avg_pool2d(images.images[rows.flatten()].double(), SIZE)
     grey = (x / x.amax((1, 2, 3), keepdim=True) * (GREYS - 1)).round()  # 0 .. 3
     grey = grey.reshape(CHARACTERS, 2 * DRAWINGS, 1, SIZE, SIZE)
     drawings = (grey[:, DRAWINGS:].flatten(0, 1) * (255 // (GREYS - 1))).to(torch.uint8)
