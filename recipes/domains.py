@@ -15,7 +15,7 @@ marked x10 ten times as many. ProtoNet: 20-way 1-shot with five queries; classif
 Tuning: one outer rate for each method and training set, by 5-way tasks of the validation classes of that set itself,
 after a third of the steps; the grid grows where its edge wins. Nothing is chosen on a test task.
 
-Test: the same 300 tasks for all rows, 5-way 1-shot with ten queries a class (cells: 3-way) of the test splits; of all
+Test: the same 250 tasks for all rows, 5-way 1-shot with five queries a class (cells: 3-way) of the test splits; of all
 ten digits, in the middle of the paper and moved by up to 4 pixels; and of blood cells, grey, dark for light, one of a
 class a smear. "Pixels, centred" moves each picture's ink to the middle before pixels are compared; "pixels, sliding"
 takes the best of 81 placements, up to 4 pixels either way.
@@ -89,7 +89,7 @@ def home(name: str, seed: int) -> ClassImages:
 def rehearsal(name: str) -> FewShot:
     """Tasks of the validation classes of a training set; of all three, each task from one domain."""
     banks = [drawn()[domain].split("val") for domain in (DRAWN if name == "all three" else (name,))]
-    return FewShot(together([first(bank, DRAWINGS) for bank in banks]), way=5, shot=1, query=10, within="group")
+    return FewShot(together([first(bank, DRAWINGS) for bank in banks]), way=5, shot=1, query=5, within="group")
 
 
 @functools.cache
@@ -187,7 +187,7 @@ def rate(work: Work, method: str, name: str, args: argparse.Namespace) -> dict[s
 def exams(learner: Learner, n: int, change: Callable[[ClassImages], ClassImages] = lambda bank: bank,
           ) -> dict[str, list[float]]:
     """Accuracy on each test task, by column."""
-    return {column: values(learner, FewShot(change(bank), way=min(5, len(bank)), shot=1, query=10), n)
+    return {column: values(learner, FewShot(change(bank), way=min(5, len(bank)), shot=1, query=5), n)
             for column, bank in columns().items()}
 
 
@@ -195,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=180)
-    parser.add_argument("--episodes", type=int, default=300, help="test tasks a column")
+    parser.add_argument("--episodes", type=int, default=250, help="test tasks a column")
     parser.add_argument("--tuning", type=int, default=100, help="validation tasks a rate")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--smoke", action="store_true", help="a fragment of everything, written as domains-smoke.json")
