@@ -24,7 +24,7 @@ def check_sliding(answer: Callable[..., Any]) -> None:
         size = f"{M} queries and {N} means of {H} x {W} pixels"
         with given(f"{size}, reach 0"):
             still = _asked(answer, x, y, 0)
-            demand((still - _best(x, y, 0)).abs().max() <= 1e-6,
+            demand(_off(still, x, y, 0) <= 1e-6,
                    "without any move the answer is not the cosine: what is divided by which lengths?")
         for down, right in ((reach, 0), (0, -reach), (-reach, 1), (-1, reach)):
             moved = y.roll((down, right), (1, 2))  # the margin is empty: no ink comes in again on the other side
@@ -40,7 +40,7 @@ def check_sliding(answer: Callable[..., Any]) -> None:
                    "the two agree: does ink that leaves the paper come in again on the other side?")
         with given(f"{size}, ink everywhere, reach {reach}"):
             full, whole = torch.rand(M, H, W, generator=g).double(), torch.rand(N, H, W, generator=g).double()
-            demand((_asked(answer, full, whole, reach) - _best(full, whole, reach)).abs().max() <= 1e-6,
+            demand(_off(_asked(answer, full, whole, reach), full, whole, reach) <= 1e-6,
                    "the answer is off. Is the largest of all moves taken, for each query and each mean apart, with "
                    "the lengths of the pictures as they were before the move?")
 
@@ -49,6 +49,7 @@ def _asked(answer: Callable[..., Any], x: Tensor, y: Tensor, reach: int) -> Tens
     return tensor(ask(answer, x.clone(), y.clone(), reach), "the answer", (len(x), len(y)))
 
 
-def _best(x: Tensor, y: Tensor, reach: int) -> Tensor:
+def _off(found: Tensor, x: Tensor, y: Tensor, reach: int) -> float:
+    """The largest error of (M, N) cosines: by a convolution, whose kernels are the means."""
     x, y = (t / t.flatten(1).norm(dim=1)[:, None, None] for t in (x, y))
-    return F.conv2d(F.pad(x[:, None], [reach] * 4), y[:, None]).amax((2, 3))
+    return float((found - F.conv2d(F.pad(x[:, None], [reach] * 4), y[:, None]).amax((2, 3))).abs().max())
