@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+import metalib
 from conftest import ROOT
 from test_omniglot import real
 
@@ -24,8 +25,8 @@ def recipe():
 
 def test_every_training_set_has_equally_many_classes_and_drawings_of_a_domain(recipe):
     banks = {name: recipe.home(name, 0) for name in recipe.HOMES}
-    n = len(banks["icons"])
-    assert n >= 140 and [len(b) for b in banks.values()] == [n, n, n, 3 * n]
+    n = len(banks["icons"])  # with quarter turns
+    assert n >= 4 * 140 and [len(b) for b in banks.values()] == [n, n, n, 3 * n]
     assert all(set(b.counts.tolist()) == {16} for b in banks.values())
     assert {g: banks["all three"].groups.count(g) for g in set(banks["all three"].groups)} == {
         f"domain {i}": n for i in range(3)}
@@ -45,6 +46,18 @@ def test_centring_undoes_a_shift(recipe):
     assert torch.equal(still, moved)
 
 
+def test_sliding_finds_what_was_moved_and_without_reach_is_the_pixel_floor(recipe):
+    x = torch.rand(6, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    x[..., :4, :], x[..., -4:, :], x[..., :4], x[..., -4:] = 0, 0, 0, 0
+    support = metalib.Data(x, torch.arange(6), 6)
+    moved = x.roll((3, -4), (2, 3))
+    sliding, still = recipe.SlidingPixels(), recipe.SlidingPixels(0)
+    found = sliding.predict(sliding.adapt(support), moved)
+    torch.testing.assert_close(found.diagonal(), torch.ones(6))
+    floor = metalib.PixelFloor()
+    torch.testing.assert_close(still.predict(still.adapt(support), moved), floor.predict(floor.adapt(support), moved))
+
+
 def test_the_smoke_run_writes_every_table(recipe, tmp_path, monkeypatch):
     import record
 
@@ -53,7 +66,7 @@ def test_the_smoke_run_writes_every_table(recipe, tmp_path, monkeypatch):
     recipe.main()
     found = json.loads((tmp_path / "results" / "domains-smoke.json").read_text(encoding="utf-8"))
     columns = list(recipe.columns())
-    assert len(found["rows"]) == 3 + len(recipe.METHODS) * len(recipe.HOMES)
+    assert len(found["rows"]) == 4 + sum(len(sets) for *_, sets in recipe.METHODS.values())
     assert all(list(row) == columns for table in ("rows", "minus pixels", "group minus batch") for row in
                found[table].values())
     assert found["image_passes"]["ProtoNet"] * 10 == found["image_passes"]["classifier x10"]

@@ -83,7 +83,7 @@ def test_no_outline_of_one_split_looks_like_one_of_another_and_doubles_are_gone(
     maps = {stem: module._verified(module._folder(), stem) for stem in module.TABLE["digests"]}
     every = {icon.name: icon for icon in module._icons(maps)}
     assert len(every) > 300 and every.keys() >= set(icons.names)
-    assert len({"x", "close"} & set(icons.names)) == 1 and len({"gear", "cog"} & set(icons.names)) == 1
+    assert len({"x", "close"} & set(icons.names)) == 1 and len({"gear", "cog"} & set(icons.names)) <= 1
     font = module.typeface(module._folder() / "phosphor-1.3.0.ttf", 96)  # another size than the bank's
     a, b = ([module.ink(font, every[name].looks["Phosphor", 0][1]) for name in icons.split(s).names
              if ("Phosphor", 0) in every[name].looks] for s in ("test", "val"))
