@@ -9,8 +9,8 @@ Tasks have 15 intents of one domain that no training has seen (three domains in 
 test intents; 15 queries an intent; the same tasks for every method and seed. Every method is a kernel between queries
 and support, and ridge regression of the labels on it; the strength of the ridge, the weight of a fusion and the score
 that detects out-of-scope queries are chosen on the validation intents of the same split, for each seed and number of
-shots, from grids that are the same for all. What was chosen before, on the validation domains of three folds, is in
-SETTINGS.
+shots, from grids that are the same for all. Each network's rate is chosen first, on the validation domains of the three
+folds. Every training sees as many texts.
 
     TF-IDF       words, pairs of words and characters (2- to 5-grams within words); frequencies from the training texts
     ProtoNet     15-way 5-shot episodes of the training intents; an average of word embeddings, or a small transformer
@@ -26,7 +26,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,14 @@ from metalib.data.clinc import clinc150, out_of_scope
 from metalib.data.texts import ClassTexts, Vocabulary
 
 WAY, SHOTS, QUERY, LENGTH = 15, (1, 5), 15, 24
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the ridge; every kernel has ones on its diagonal
-WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of what is added to TF-IDF
-SETTINGS = {  # encoder, objective: meta-iterations of 150 texts, Adam's rate
-    "ProtoNet, word embeddings": ("bag", "episodes", 600, 3e-3),
-    "pooled, word embeddings": ("bag", "classes", 600, 3e-3),
-    "ProtoNet, transformer": ("transformer", "episodes", 600, 1e-3),
-    "pooled, transformer": ("transformer", "classes", 600, 1e-3),
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the ridge; every kernel has ones on its diagonal
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of what is added to TF-IDF; 0 adds nothing
+ITERATIONS = 600  # of 150 texts each, for every training
+LEARNERS = {  # encoder, objective, the rates of Adam that are tried
+    "ProtoNet, word embeddings": ("bag", "episodes", (1e-3, 3e-3, 1e-2, 3e-2)),
+    "pooled, word embeddings": ("bag", "classes", (1e-3, 3e-3, 1e-2, 3e-2)),
+    "ProtoNet, transformer": ("transformer", "episodes", (3e-4, 1e-3, 3e-3, 1e-2)),
+    "pooled, transformer": ("transformer", "classes", (3e-4, 1e-3, 3e-3, 1e-2)),
 }
 Kernel = Callable[[Tensor, Tensor], Tensor]  # texts (T, A) and (T, B), as numbers -> (T, A, B)
 
@@ -106,7 +107,7 @@ class Fold:
         self.tf_idf: csr_matrix = (hstack(weighted) / len(weighted) ** 0.5).tocsr().astype(np.float32)
         self.vocabulary = Vocabulary(self.parts["train"].read(torch.from_numpy(train)), length=LENGTH)
         self.split = split
-        self.learners = [n for n, s in SETTINGS.items() if split == "domains" or s[0] == "bag"]  # the others cost most
+        self.learners = [n for n, s in LEARNERS.items() if split == "domains" or s[0] == "bag"]  # the others cost most
         self.exams: dict[tuple[bool, int], Exam] = {}  # TF-IDF's part of them is the same for every seed
 
     def sparse(self, a: Tensor, b: Tensor) -> Tensor:
@@ -123,16 +124,15 @@ class Fold:
             rows[own, :vectors.shape[1]] = F.normalize(torch.from_numpy(vectors), dim=1)
         return dense(rows)
 
-    def trained(self, name: str, seed: int, iterations: int | None) -> Tensor:
+    def trained(self, name: str, seed: int, lr: float, iterations: int) -> Tensor:
         """Unit vectors of all texts, from one encoder trained on the training intents."""
-        encoder, objective, steps, lr = SETTINGS[name]
+        encoder, objective, _ = LEARNERS[name]
         torch.manual_seed(seed)
         net = (Bag if encoder == "bag" else Transformer)(self.vocabulary.size)
         train = self.parts["train"].encoded(self.vocabulary)
         learner, tasks = ((ProtoNet(net), FewShot(train, WAY, 5, 5)) if objective == "episodes" else
                           (Pretrained(net, classes=len(train)), Classify(train, 10 * WAY)))
-        meta_train(learner, tasks, TrainConfig(iterations=iterations or steps, meta_batch=1, lr=lr, schedule="cosine",
-                                               seed=seed))
+        meta_train(learner, tasks, TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", seed=seed))
         with torch.no_grad():
             return torch.cat([F.normalize(net(ids), dim=1) for ids in self.vocabulary(self.texts).split(1000)])
 
@@ -237,8 +237,22 @@ def accepted(inside: Tensor, outside: Tensor) -> Tensor:
     return (outside >= inside.sort(1, descending=True).values[:, kept - 1:kept]).double().mean(1)
 
 
-def best(candidates: Iterator[tuple[Any, float]]) -> Any:
+def best(candidates: Iterable[tuple[Any, float]]) -> Any:
     return max(candidates, key=lambda pair: pair[1])[0]
+
+
+# ---------------------------------------------------------------- what is chosen first
+
+def rate(name: str, folds: list[Fold], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Validation accuracies, 5-shot, by rate: one of each fold, after a quarter of the training with another seed."""
+    tried = {}
+    for lr in LEARNERS[name][2]:
+        tried[str(lr)] = []
+        for fold in folds:
+            rows = fold.trained(name, 100, lr, max(1, args.iterations // 4))
+            tasks = Tasks(dense(rows), *fold.tasks("val", 5, args.val_episodes))
+            tried[str(lr)].append(round(max(float(right(tasks.ridge(s)).mean()) for s in STRENGTHS), 4))
+    return tried
 
 
 # ---------------------------------------------------------------- one seed of one fold
@@ -260,18 +274,16 @@ class Exam:
         return right(tasks["test"].ridge(strength)), [strength]
 
     def fused(self, tasks: dict[str, Tasks]) -> tuple[Tensor, list[float]]:
-        def accuracy(weight: float, strength: float) -> float:
-            return float(right(self.floor["val"].plus(tasks["val"], weight).ridge(strength)).mean())
-
-        w, s = best((pair, accuracy(*pair)) for pair in itertools.product(WEIGHTS, STRENGTHS))
+        sums = [(w, self.floor["val"].plus(tasks["val"], w)) for w in WEIGHTS]
+        w, s = best(((w, s), float(right(both.ridge(s)).mean())) for (w, both), s in itertools.product(sums, STRENGTHS))
         return right(self.floor["test"].plus(tasks["test"], w).ridge(s)), [w, s]
 
 
-def exams(fold: Fold, seed: int, args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def exams(fold: Fold, seed: int, rates: dict[str, float], args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """{"one domain, 5-shot: method": accuracies}; of the split "intents" the tasks from all test intents alone."""
     kernels: dict[str, dict[str, Kernel]] = {}
     for name in fold.learners:
-        rows = fold.trained(name, seed, args.iterations)
+        rows = fold.trained(name, seed, rates[name], args.iterations)
         kernels[name] = {"val": dense(rows), "test": dense(rows)}
     lsa = {part: fold.lsa(part) for part in ("val", "test")} if fold.split == "domains" else None
     result: dict[str, dict[str, list[float]]] = {"accuracy": {}, "chosen": {}}
@@ -362,7 +374,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=200, help="test tasks of a fold")
     parser.add_argument("--val-episodes", type=int, default=100)
-    parser.add_argument("--iterations", type=int, help="of every training; as in SETTINGS if left out")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of every training, of 150 texts each")
     parser.add_argument("--smoke", action="store_true", help="one seed, one fold, few tasks, texts and iterations; "
                         "writes results/intents-smoke.json")
     options(parser)
@@ -373,13 +385,16 @@ def main() -> None:
     work, each = Work("intents-smoke" if args.smoke else "intents", args), 24 if args.smoke else None
     bank = few(clinc150(), each)
     counts = counted([*bank.texts, *out_of_scope()])
+    domains = [Fold("domains", number, counts, each) for number in range(args.folds)]
+    tried = {name: work.part(f"rate of {name}", lambda: rate(name, domains, args)) for name in LEARNERS}  # noqa: B023
+    rates = {name: float(max(found, key=lambda lr: sum(found[lr]))) for name, found in tried.items()}  # noqa: B023
     runs: dict[str, list[list[dict[str, Any]]]] = {"domains": [], "intents": []}
     for split, number in itertools.product(runs, range(args.folds)):
-        fold = Fold(split, number, counts, each)
-        runs[split].append([work.part(f"{split} {number} {seed}", lambda: exams(fold, seed, args))  # noqa: B023
+        fold = domains[number] if split == "domains" else Fold(split, number, counts, each)
+        runs[split].append([work.part(f"{split} {number} {seed}", lambda: exams(fold, seed, rates, args))  # noqa: B023
                             for seed in range(args.seeds)])
     work.write({**work.spent(), "config": settings(args), "bank": bank.digest(), "source": clinc150().source,
-                "settings": SETTINGS, **summary(runs)})
+                "rates": rates, "tried": tried, **summary(runs)})
 
 
 if __name__ == "__main__":

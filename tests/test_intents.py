@@ -112,7 +112,7 @@ def test_its_fragment_runs_and_writes_every_row(recipe, tmp_path, monkeypatch):
     recipe.main()
     found = json.loads((tmp_path / "results" / "intents-smoke.json").read_text(encoding="utf-8"))
     assert "CC BY 3.0" in found["source"]
-    learners = len(recipe.SETTINGS)
+    learners = len(recipe.LEARNERS)
     for split, kinds, learned in (("domains", 2, learners), ("intents", 1, learners // 2)):
         rows = [key for key in found[split] if key.split(", ")[0] in ("one domain", "all test intents")]
         assert len(rows) == kinds * 2 * (2 + 2 * learned) + (2 if split == "domains" else 0)
