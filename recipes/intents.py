@@ -132,7 +132,8 @@ class Fold:
         train = self.parts["train"].encoded(self.vocabulary)
         learner, tasks = ((ProtoNet(net), FewShot(train, WAY, 5, 5)) if objective == "episodes" else
                           (Pretrained(net, classes=len(train)), Classify(train, 10 * WAY)))
-        meta_train(learner, tasks, TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", seed=seed))
+        config = TrainConfig(iterations=iterations, meta_batch=1, lr=lr, schedule="cosine", seed=seed)
+        meta_train(learner, tasks, config)
         with torch.no_grad():
             return torch.cat([F.normalize(net(ids), dim=1) for ids in self.vocabulary(self.texts).split(1000)])
 
@@ -279,14 +280,14 @@ class Exam:
         return right(self.floor["test"].plus(tasks["test"], w).ridge(s)), [w, s]
 
 
-def exams(fold: Fold, seed: int, rates: dict[str, float], args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def exams(fold: Fold, seed: int, rates: dict[str, float], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """{"one domain, 5-shot: method": accuracies}; of the split "intents" the tasks from all test intents alone."""
     kernels: dict[str, dict[str, Kernel]] = {}
     for name in fold.learners:
         rows = fold.trained(name, seed, rates[name], args.iterations)
         kernels[name] = {"val": dense(rows), "test": dense(rows)}
     lsa = {part: fold.lsa(part) for part in ("val", "test")} if fold.split == "domains" else None
-    result: dict[str, dict[str, list[float]]] = {"accuracy": {}, "chosen": {}}
+    result: dict[str, dict[str, Any]] = {"accuracy": {}, "chosen": {}}
     for within, shot in itertools.product((True, False) if fold.split == "domains" else (False,), SHOTS):
         if (within, shot) not in fold.exams:
             fold.exams[within, shot] = Exam(fold, shot, args, within=within)
