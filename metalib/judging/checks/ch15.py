@@ -34,8 +34,8 @@ def check_false_accepts(answer: Callable[..., Any]) -> None:
                 f"{share:.4f} is no share of {m} requests: that would be {accepted:.3f} of them"))
             right = _accepted(inside, outside, keep)
             demand(round(accepted) <= right, (
-                f"you accept {round(accepted)} outside requests, which takes a lower threshold than is needed: is yours "
-                "the largest that keeps enough of the inside ones?"))
+                f"you accept {round(accepted)} outside requests, which takes a lower threshold than is needed: is "
+                "yours the largest that keeps enough of the inside ones?"))
             demand(round(accepted) >= right, (
                 f"you accept {round(accepted)} outside requests; a threshold that keeps a share {keep} of the inside "
                 "ones accepts more. Is a score equal to the threshold accepted, and is the number to keep rounded up?"))
