@@ -47,8 +47,8 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the ridge; every 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of what is added to TF-IDF; 0 adds nothing
 ITERATIONS = 600  # of 150 texts each, for every training
 LEARNERS = {  # encoder, objective, the rates of Adam that are tried
-    "ProtoNet, word embeddings": ("bag", "episodes", (1e-3, 3e-3, 1e-2, 3e-2)),
-    "pooled, word embeddings": ("bag", "classes", (1e-3, 3e-3, 1e-2, 3e-2)),
+    "ProtoNet, word embeddings": ("bag", "episodes", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
+    "pooled, word embeddings": ("bag", "classes", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
     "ProtoNet, transformer": ("transformer", "episodes", (3e-4, 1e-3, 3e-3, 1e-2)),
     "pooled, transformer": ("transformer", "classes", (3e-4, 1e-3, 3e-3, 1e-2)),
 }
