@@ -49,8 +49,8 @@ ITERATIONS = 600  # of 150 texts each, for every training
 LEARNERS = {  # encoder, objective, the rates of Adam that are tried
     "ProtoNet, word embeddings": ("bag", "episodes", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
     "pooled, word embeddings": ("bag", "classes", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
-    "ProtoNet, transformer": ("transformer", "episodes", (3e-4, 1e-3, 3e-3, 1e-2)),
-    "pooled, transformer": ("transformer", "classes", (3e-4, 1e-3, 3e-3, 1e-2)),
+    "ProtoNet, transformer": ("transformer", "episodes", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
+    "pooled, transformer": ("transformer", "classes", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
 }
 Kernel = Callable[[Tensor, Tensor], Tensor]  # texts (T, A) and (T, B), as numbers -> (T, A, B)
 
