@@ -9,8 +9,8 @@ Tasks have 15 intents of one domain that no training has seen (three domains in 
 test intents; 15 queries an intent; the same tasks for every method and seed. Every method is a kernel between queries
 and support, and ridge regression of the labels on it; the strength of the ridge, the weight of a fusion and the score
 that detects out-of-scope queries are chosen on the validation intents of the same split, for each seed and number of
-shots, from grids that are the same for all. Each network's rate is chosen first, on the validation domains of the three
-folds. Every training sees as many texts.
+shots, from grids that are the same for all. Each network's rate is chosen first, for each split on the validation
+intents of the three folds, after a quarter of the training. Every training sees as many texts.
 
     TF-IDF       words, pairs of words and characters (2- to 5-grams within words); frequencies from the training texts
     ProtoNet     15-way 5-shot episodes of the training intents; an average of word embeddings, or a small transformer
@@ -386,16 +386,22 @@ def main() -> None:
     work, each = Work("intents-smoke" if args.smoke else "intents", args), 24 if args.smoke else None
     bank = few(clinc150(), each)
     counts = counted([*bank.texts, *out_of_scope()])
-    domains = [Fold("domains", number, counts, each) for number in range(args.folds)]
-    tried = {name: work.part(f"rate of {name}", lambda: rate(name, domains, args)) for name in LEARNERS}  # noqa: B023
-    rates = {name: float(max(found, key=lambda lr: sum(found[lr]))) for name, found in tried.items()}  # noqa: B023
-    runs: dict[str, list[list[dict[str, Any]]]] = {"domains": [], "intents": []}
-    for split, number in itertools.product(runs, range(args.folds)):
-        fold = domains[number] if split == "domains" else Fold(split, number, counts, each)
-        runs[split].append([work.part(f"{split} {number} {seed}", lambda: exams(fold, seed, rates, args))  # noqa: B023
-                            for seed in range(args.seeds)])
+    folds = {split: [Fold(split, number, counts, each) for number in range(args.folds)]
+             for split in ("domains", "intents")}
+    tried: dict[str, dict[str, Any]] = {split: {} for split in folds}
+    runs: dict[str, list[list[dict[str, Any]]]] = {split: [] for split in folds}
+    for split in folds:
+        for name in folds[split][0].learners:
+            tried[split][name] = work.part(f"{split}, rate of {name}",
+                                           lambda: rate(name, folds[split], args))  # noqa: B023
+        rates = {name: best((float(lr), sum(values)) for lr, values in found.items())
+                 for name, found in tried[split].items()}
+        for number, fold in enumerate(folds[split]):
+            runs[split].append([work.part(f"{split} {number} {seed}",
+                                          lambda: exams(fold, seed, rates, args))  # noqa: B023
+                                for seed in range(args.seeds)])
     work.write({**work.spent(), "config": settings(args), "bank": bank.digest(), "source": clinc150().source,
-                "rates": rates, "tried": tried, **summary(runs)})
+                "tried": tried, **summary(runs)})
 
 
 if __name__ == "__main__":
