@@ -332,10 +332,10 @@ def names():
 
 
 def test_over_a_hundred_languages_write_names_that_no_other_writes(names):
-    assert len(names) > 100 and int(names.counts.min()) >= 60
+    assert len(names) > 100 and set(names.counts.tolist()) == {60}
     assert len(names.texts) == len(names.x)  # no text stands under two languages
     german = names.names.index("de German")
-    assert "Österreich" in names.read(names.x[names.labels == german]) and names.groups[german] == "latin"
+    assert any("ö" in text for text in names.read(names.x[names.labels == german])) and names.groups[german] == "latin"
     assert [len(names.split(s)) > 20 for s in ("train", "val", "test")] == [True] * 3
     assert "Unicode" in repr(names) and "BSD" in repr(names)
 

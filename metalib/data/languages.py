@@ -5,7 +5,7 @@ from collections import Counter
 
 from metalib.data.texts import ClassTexts
 
-MINIMUM = 60
+EACH = 60
 
 
 def languages() -> ClassTexts:
@@ -15,9 +15,9 @@ def languages() -> ClassTexts:
     languages it often says which one a text is, and within one script it says nothing. `FewShot(..., within="group")`
     draws tasks within a script, if each script in the bank has as many languages as a task.
 
-    A name that two languages write alike is left out, so that every text has one answer; a language of which then fewer
-    than 60 texts remain is left out as well, and with it those that copy one another. Splits are by language, at
-    random, 64 / 16 / 20 %. Needs no file and no network, but Babel, and follows its version.
+    A name that two languages write alike is left out, so that every text has one answer. Of what then remains each
+    language gives 60, and one that has fewer is left out, and with it those that copy one another. Splits are by
+    language, at random, 64 / 16 / 20 %. Needs no file and no network, but Babel, and follows its version.
 
     Raises ModuleNotFoundError if Babel is missing.
     """
@@ -34,7 +34,8 @@ def languages() -> ClassTexts:
             written[f"{code} {english.get(code, '')}".strip()] = {n for n in names if any(map(str.isalpha, n))}
     times = Counter(name for names in written.values() for name in names)
     own = {language: sorted(n for n in names if times[n] == 1) for language, names in written.items()}
-    own = {language: names for language, names in own.items() if len(names) >= MINIMUM}
+    own = {language: [names[i * len(names) // EACH] for i in range(EACH)]  # spread over the alphabet
+           for language, names in own.items() if len(names) >= EACH}
     bank = ClassTexts.from_arrays([n for names in own.values() for n in names],
                                   [language for language, names in own.items() for _ in names],
                                   groups=[_script("".join(own[language])) for language in sorted(own)],
