@@ -288,7 +288,7 @@ def sham(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=300, help="of each network")
+    parser.add_argument("--updates", type=int, default=200, help="of each network")
     parser.add_argument("--episodes", type=int, default=150)
     parser.add_argument("--val", type=int, default=25, help="tasks of each other source, on which all is chosen")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))

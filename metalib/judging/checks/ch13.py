@@ -1,4 +1,4 @@
-"""The checks of chapter 13's code exercises: what a positive finding is worth, and agreement that forgives near misses."""
+"""The checks of chapter 13's code exercises: what a finding is worth, and agreement that forgives near misses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_predictive(answer: Callable[..., Any]) -> None:
             found, missed, alarmed = sick * ill, (1 - sick) * ill, (1 - well) * (n - ill)
             counts = (found / (found + alarmed), (n - ill - alarmed) / (n - ill - alarmed + missed))
             for name, value, right in zip(names, (ppv, npv), counts):
-                demand(0 <= value <= 1, f"the {name} is a share of the patients with that finding; yours is {value:.4g}")
+                demand(0 <= value <= 1, f"the {name} is a share of those with that finding; yours is {value:.4g}")
                 demand(close(value, right, 1e-6), (
                     f"the {name} {off(value, right)}, counted in a crowd of a million. Of those with this finding, how "
                     "many have the disease and how many have not?"))
@@ -40,8 +40,8 @@ def check_kappa(answer: Callable[..., Any]) -> None:
                                 ("with its grades in reverse order", table.flip(0, 1))):
                 again = number(ask(answer, other), "kappa")
                 a, b = apart(value, again)
-                demand(close(again, value, 1e-6), f"kappa of the table {name} is the same by definition; yours goes from "
-                                                  f"{a} to {b}")
+                demand(close(again, value, 1e-6), (
+                    f"kappa of the table {name} is the same by definition; yours goes from {a} to {b}"))
             rater = torch.repeat_interleave(torch.cartesian_prod(torch.arange(N), torch.arange(N)),
                                             table.long().flatten(), 0).double()  # one row a patient
             x, y = rater.T
