@@ -290,7 +290,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=200, help="of each network")
     parser.add_argument("--episodes", type=int, default=150)
-    parser.add_argument("--val", type=int, default=25, help="tasks of each other source, on which all is chosen")
+    parser.add_argument("--val", type=int, default=15, help="tasks of each other source, on which all is chosen")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     parser.add_argument("--smoke", action="store_true", help="seconds: everything once, tiny")
