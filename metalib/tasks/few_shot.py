@@ -36,8 +36,7 @@ class FewShot:
             often; None draws them from the whole bank.
         apart: a fact of the bank (`about`): a patient, a smear, a writer is in an episode's support or in its query,
             whatever the class, never in both (see `Parted`).
-        queries: another bank of the same classes, in the same order, that the query is drawn from: the official test
-            part, say, where `images` is the training part. None: the same bank, and no example twice.
+        queries: another bank of the same classes that the query is drawn from, such as the official test part.
         dtype: of the images, or of whatever holds floating-point numbers; None takes PyTorch's default dtype.
 
     Raises:
@@ -60,8 +59,8 @@ class FewShot:
         self.images, self.way, self.shot, self.query, self.dtype = images, way, shot, query, dtype
         self.within, self.apart = within, apart
         if (apart, queries) != (None, None) and not isinstance(self, Parted):
-            raise TypeError(f"{type(self).__name__} draws as FewShot does, which knows no apart= and no queries=: make "
-                            "it a subclass of metalib.tasks.few_shot.Parted")
+            raise TypeError(f"{type(self).__name__} knows no apart= and no queries=: make it a subclass of "
+                            "metalib.tasks.few_shot.Parted")
         base, per_base = images.base.cpu().unique(return_counts=True)
         if len(base) < way:
             raise ValueError(f"{len(base)} classes cannot make a {way}-way episode: lower way= or add classes")
