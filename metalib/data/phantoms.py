@@ -1,6 +1,7 @@
 """phantoms(): drawn microscope images whose lesion, and whose slide, are known because we put them there."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,11 +39,12 @@ def phantoms(slides: int = 40, per_slide: int = 20, *, contrast: float = 0.3, nu
     check_number(nuisance, "nuisance")
     if per_slide % 2:
         raise ValueError(f"per_slide={per_slide}: expected an even number, half of them with a lesion")
-    g, S, M = seeded(seed), slides, slides * per_slide
-    axis = torch.linspace(-1, 1, size)
+    S, M, g = slides, slides * per_slide, seeded(seed)
+    normal, uniform = (partial(f, generator=g, dtype=torch.float64) for f in (torch.randn, torch.rand))
+    axis = torch.linspace(-1, 1, size, dtype=torch.float64)  # float64: the same bytes on every machine
     at = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # (2, H, W)
-    tint, brightness = (nuisance * 0.15 * torch.randn(S, 3, generator=g)).exp(), torch.randn(S, generator=g)
-    waves, phase = 4 * torch.randn(S, 3, 2, generator=g), 2 * math.pi * torch.rand(S, 3, 1, 1, generator=g)
+    tint, brightness = (nuisance * 0.15 * normal(S, 3)).exp(), normal(S)
+    waves, phase = 4 * normal(S, 3, 2), 2 * math.pi * uniform(S, 3, 1, 1)
     pattern = (torch.einsum("skd,dhw->skhw", waves, at) + phase).sin().mean(1)  # (S, H, W)
     slide = torch.arange(M) // per_slide
     lesion = torch.arange(M) % 2
@@ -50,13 +52,13 @@ def phantoms(slides: int = 40, per_slide: int = 20, *, contrast: float = 0.3, nu
     def spot(centre: Tensor, radius: Tensor | float) -> Tensor:  # (M, H, W)
         return (-(at - centre[..., None, None]).square().sum(1) / (2 * torch.as_tensor(radius) ** 2)).exp()
 
-    centre = 0.5 * torch.rand(M, 2, generator=g) - 0.25
-    angle, away = 2 * math.pi * torch.rand(M, generator=g), 0.3 * torch.rand(M, generator=g).sqrt()
+    centre = 0.5 * uniform(M, 2) - 0.25
+    angle, away = 2 * math.pi * uniform(M), 0.3 * uniform(M).sqrt()
     place = centre + away[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
     light = (0.5 + nuisance * (0.08 * brightness[:, None, None] + 0.1 * pattern))[slide]
     light = light + 0.2 * spot(centre, 0.45) + contrast * lesion[:, None, None] * spot(place, 0.15)
-    images = tint[slide][..., None, None] * light[:, None] + 0.05 * torch.randn(M, 3, size, size, generator=g)
+    images = tint[slide][..., None, None] * light[:, None] + 0.05 * normal(M, 3, size, size)
     return ClassImages.from_arrays((255 * images.clamp(0, 1)).round().to(torch.uint8), lesion,
                                    names=("healthy", "lesion"),
                                    about={"slide": [f"slide {s:03d}" for s in slide.tolist()],
-                                          "brightness": (nuisance * brightness[slide]).double()})
+                                          "brightness": nuisance * brightness[slide]})

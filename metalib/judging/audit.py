@@ -12,7 +12,7 @@ from metalib.episode import Episode, joined
 from metalib.functional import seeded
 from metalib.judging.bias import example_bias, label_bias
 from metalib.judging.evaluate import Score, meta_test
-from metalib.judging.facts import Fact, facts
+from metalib.judging.facts import Fact, both_sides, facts
 from metalib.judging.overlap import digest_of, follows_generator, near_pairs, shared_with
 from metalib.learners.metric import PixelFloor
 from metalib.tasks import FewShot, Tasks
@@ -47,11 +47,9 @@ class Audit:
         near_images: (support, query) pairs of one class that differ by less than a twentieth of what such a pair
             usually differs by: an image saved twice, one more frame of a film. Only floats of 16 numbers and more are
             looked at, and images.
-        facts: of each fact about the examples (`ClassData.about`), what it alone predicts and how often a query shares
-            it with the support; empty where the bank has none.
-        both_sides: what training and test have in common, groups (scripts, domains) and values of facts that are
-            strings (patients), in words; None if no training bank was given. Printed, not judged: Omniglot's published
-            split shares an alphabet, and a test on new patients shares the hospital.
+        facts: of each fact about the examples (`ClassData.about`), what it alone predicts, and who shares it.
+        both_sides: what training and test share, groups (scripts) and values of facts that are strings (patients), in
+            words; None if no training bank was given. Printed, not judged: Omniglot's published split shares a script.
 
     Twins and near pairs are printed, not judged: you know your data. No audit sees a copy that was turned, cropped or
     rescaled, nor one thing under two class names.
@@ -81,9 +79,8 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors),
-        tasks that follow their generator, no test episode or test image that training has seen, and no fact that alone
-        predicts labels more than 5 standard errors above chance."""
+        """No image in support and query, no class twice, labels independent of classes (within 5 standard errors), no
+        fact that predicts them (likewise), tasks that follow their generator, and nothing that training has seen."""
         return (self.shared_images == 0 and not self.repeated_classes and (self.label_bias or 0) < 5
                 and self.follows_generator and not self.shared_episodes and not self.seen_images
                 and not any(fact.leaks for fact in self.facts))
@@ -149,7 +146,7 @@ def audit(tasks: Tasks, score: Score | None = None, *, episodes: int = 200, seed
     seen = (None, None) if training is None else shared_with(tasks, training, episodes=n, seed=first)
     follows = follows_generator(tasks, seed)
     found = tuple(facts(tasks, episodes, seed)) if hasattr(tasks, "sample_rows") else ()
-    both = None if trained_on is None else _both_sides(tasks, trained_on)
+    both = None if trained_on is None else both_sides(tasks, trained_on)
     looked = (_of_bank if isinstance(tasks, FewShot) else _of_episodes)(tasks, episodes, seed)
     return replace(looked, score=score, shared_episodes=seen[0], seen_images=seen[1], follows_generator=follows,
                    facts=found, both_sides=both)
@@ -173,17 +170,6 @@ def _of_bank(tasks: FewShot, episodes: int, seed: int) -> Audit:
                  int((base[:, 1:] == base[:, :-1]).any(1).sum()), label_bias(classes, len(bank.counts)), episodes,
                  what="image" if isinstance(bank, ClassImages) else "example",
                  near_images=near_pairs(one_by_one(tasks, episodes, seeded(seed))))
-
-
-def _both_sides(tasks: Tasks, trained_on: ClassData) -> tuple[str, ...]:
-    """What the bank of the tasks shares with that of training: groups by name, values of facts by number."""
-    bank = getattr(tasks, "images", None)
-    if not isinstance(bank, ClassData) or not isinstance(trained_on, ClassData):
-        raise TypeError(f"trained_on= compares two banks, not {type(bank).__name__} and {type(trained_on).__name__}")
-    facts = {name: (set(bank.fact(name)), set(trained_on.fact(name))) for name in bank.about
-             if name in trained_on.about and bank.fact(name).dtype.kind == "U"}
-    return (*sorted(set(bank.groups) & set(trained_on.groups) - {""}),
-            *(f"{len(a & b)} of {len(a)} values of {name}" for name, (a, b) in facts.items() if a & b))
 
 
 def _of_episodes(tasks: Tasks, episodes: int, seed: int) -> Audit:

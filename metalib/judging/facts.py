@@ -62,6 +62,8 @@ def facts(tasks: Any, episodes: int, seed: int) -> Iterator[Fact]:
     (support (T, M), labels, query (T, Q), labels).
     """
     bank: ClassData = tasks.images
+    if not bank.about:  # nothing to look for, so nothing is drawn
+        return
     support, y, query, target = tasks.sample_rows(episodes, generator=seeded(seed))
     for name in sorted(bank.about):
         values, g = bank.about[name], seeded(seed)
@@ -85,3 +87,19 @@ def by_fact(support: Tensor, y: Tensor, query: Tensor, target: Tensor, way: int,
     votes = nearest.double() @ F.one_hot(y, way).double()  # (T, Q, N)
     best = (votes == votes.amax(2, keepdim=True)).double()
     return (best.gather(2, target[..., None])[..., 0] / best.sum(2)).mean(1)
+
+
+def both_sides(tasks: Any, trained_on: ClassData) -> tuple[str, ...]:
+    """What the bank of the tasks shares with that of training: groups by name, values of facts by number.
+
+    Raises:
+        TypeError: one of the two is no bank.
+    """
+    bank = getattr(tasks, "images", None)
+    if not isinstance(bank, ClassData) or not isinstance(trained_on, ClassData):
+        raise TypeError(f"trained_on= compares two banks, that of {type(tasks).__name__}.images and that of "
+                        f"training; these are a {type(bank).__name__} and a {type(trained_on).__name__}")
+    facts = {name: (set(bank.fact(name)), set(trained_on.fact(name))) for name in bank.about
+             if name in trained_on.about and bank.fact(name).dtype.kind == "U"}
+    return (*sorted(set(bank.groups) & set(trained_on.groups) - {""}),
+            *(f"{len(a & b)} of {len(a)} values of {name}" for name, (a, b) in facts.items() if a & b))

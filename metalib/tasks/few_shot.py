@@ -36,8 +36,7 @@ class FewShot:
             often; None draws them from the whole bank.
         apart: a fact of the bank (`about`): a patient, a smear, a writer is in an episode's support or in its query,
             whatever the class, never in both (see `Parted`).
-        queries: another bank of the same classes, in the same order, that the query is drawn from: the official test
-            part, say, where `images` is the training part. None: the same bank, and no example twice.
+        queries: another bank of the same classes that the query is drawn from, such as the official test part.
         dtype: of the images, or of whatever holds floating-point numbers; None takes PyTorch's default dtype.
 
     Raises:

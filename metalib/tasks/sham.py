@@ -26,6 +26,7 @@ class Sham:
         sources: S, slides with each label, in the support and in the query.
         shot, query: K and Q, examples of each slide.
         apart: whether the query is of other slides.
+        dtype: as of `FewShot`.
 
     Raises:
         ValueError: too few slides; a slide with fewer than K + Q examples.
@@ -33,9 +34,10 @@ class Sham:
 
     way = 2
 
-    def __init__(self, slides: ClassData, sources: int = 3, shot: int = 1, query: int = 5, *, apart: bool) -> None:
+    def __init__(self, slides: ClassData, sources: int = 3, shot: int = 1, query: int = 5, *, apart: bool,
+                 dtype: torch.dtype | None = None) -> None:
         check_whole(1, sources=sources)
-        self.draw = FewShot(slides, way=(4 if apart else 2) * sources, shot=shot, query=query)
+        self.draw = FewShot(slides, way=(4 if apart else 2) * sources, shot=shot, query=query, dtype=dtype)
         self.images, self.sources, self.apart = slides, sources, apart
 
     def sample(self, n: int, *, generator: torch.Generator) -> Episode:
