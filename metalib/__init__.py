@@ -7,8 +7,10 @@ The public names, in reading order. A meta-learner is a function from a small da
 
 from metalib.episode import Data, Episode  # isort: skip
 from metalib.distributions import Normal  # isort: skip
-from metalib.data import ClassData, ClassImages, glyphs, omniglot  # isort: skip
-from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sinusoids, Stream  # isort: skip
+from metalib.data import ClassData, ClassImages, ClassTexts, Vocabulary  # isort: skip
+from metalib.data import glyphs, omniglot, pictograms, digits, medmnist, bccd, phantoms  # isort: skip
+from metalib.data import clinc150, out_of_scope, languages  # isort: skip
+from metalib.tasks import Classify, FewShot, FixedEpisodes, LinearTasks, Sham, Sinusoids, Stream  # isort: skip
 from metalib.tasks.ordered import moved  # isort: skip
 from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
@@ -20,6 +22,7 @@ from metalib.training.train import meta_train, training_episodes  # isort: skip
 from metalib.training.online import hindsight, meta_online, regret  # isort: skip
 from metalib.training.distributed import process_group, rank  # isort: skip
 from metalib.judging.metrics import Metric, coverage  # isort: skip
+from metalib.judging.diagnosis import auroc, balanced_accuracy, calibration_error  # isort: skip
 from metalib.judging.evaluate import Score, compare, meta_test, meta_test_path  # isort: skip
 from metalib.judging.audit import Audit, audit  # isort: skip
 from metalib.judging.overlap import shared_episodes  # isort: skip
@@ -35,14 +38,17 @@ from metalib.figures.table import table  # isort: skip
 __version__ = "0.1.0"
 
 __all__ = [
-    "Data", "Episode", "Normal", "ClassData", "ClassImages", "glyphs", "omniglot",
-    "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "Stream", "moved",
+    "Data", "Episode", "Normal", "ClassData", "ClassImages", "ClassTexts", "Vocabulary",
+    "glyphs", "omniglot", "pictograms", "digits", "medmnist", "bccd", "phantoms",
+    "clinc150", "out_of_scope", "languages",
+    "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "Stream", "moved", "Sham",
     "mlp", "conv4", "WithContext",
     "Learner", "meta_gradient", *learners.__all__,
     "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_online", "hindsight", "regret",
-    "meta_test", "meta_test_path", "Score", "Metric", "coverage", "compare", "audit", "Audit", "shared_episodes",
+    "meta_test", "meta_test_path", "Score", "Metric", "coverage",
+    "balanced_accuracy", "auroc", "calibration_error", "compare", "audit", "Audit", "shared_episodes",
     "certify_gradient", "Certificate", "save", "load", "check", "record", "records", "checkpoint",
     "seeded", "show", "table", "plot",
 ]

@@ -6,6 +6,7 @@ from metalib.tasks.few_shot import Classify, FewShot
 from metalib.tasks.ordered import FixedEpisodes, Stream
 from metalib.tasks.protocol import Tasks
 from metalib.tasks.regression import LinearTasks, Sinusoids
+from metalib.tasks.sham import Sham
 
-__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids", "Stream",
+__all__ = ["Tasks", "FewShot", "FixedEpisodes", "Classify", "LinearTasks", "Sinusoids", "Stream", "Sham",
            "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations"]
