@@ -15,8 +15,11 @@ from metalib.tasks.ordered import moved  # isort: skip
 from metalib.tasks import MDP, Bandit, Bandits, MDPs, Navigation, Navigations  # isort: skip
 from metalib.nets import WithContext, conv4, mlp  # isort: skip
 from metalib.learner import Learner, meta_gradient  # isort: skip
-from metalib import learners  # isort: skip
-from metalib.learners import *  # noqa: F403  # isort: skip
+from metalib.learners import (  # isort: skip
+    MAML, FOMAML, ANIL, MetaSGD, Reptile, ImplicitMAML, RidgeHead, LogisticHead, MatchingNet, RelationNet,
+    NeuralProcess, SequenceLearner, BayesLinear, DeepKernelGP, LaplaceMAML, RL2, PolicyMAML, BanditRule,
+    PixelFloor, Pretrained, ProtoNet,
+)
 from metalib.training.config import History, TrainConfig  # isort: skip
 from metalib.training.train import meta_train, training_episodes  # isort: skip
 from metalib.training.online import hindsight, meta_online, regret  # isort: skip
@@ -43,8 +46,10 @@ __all__ = [
     "clinc150", "out_of_scope", "languages",
     "FewShot", "FixedEpisodes", "Sinusoids", "LinearTasks", "Classify", "Stream", "moved", "Sham",
     "mlp", "conv4", "WithContext",
-    "Learner", "meta_gradient", *learners.__all__,
-    "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations",
+    "Learner", "meta_gradient", "MAML", "FOMAML", "ANIL", "MetaSGD", "Reptile", "ImplicitMAML",
+    "ProtoNet", "MatchingNet", "RelationNet", "RidgeHead", "LogisticHead", "Pretrained", "PixelFloor",
+    "NeuralProcess", "SequenceLearner", "BayesLinear", "DeepKernelGP", "LaplaceMAML",
+    "Bandit", "Bandits", "MDP", "MDPs", "Navigation", "Navigations", "RL2", "PolicyMAML", "BanditRule",
     "TrainConfig", "meta_train", "History", "training_episodes", "process_group", "rank",
     "meta_online", "hindsight", "regret",
     "meta_test", "meta_test_path", "Score", "Metric", "coverage",

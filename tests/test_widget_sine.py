@@ -271,7 +271,8 @@ def test_a_swipe_beside_the_points_scrolls_the_page(phone):
     values = [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
     for _ in finger(phone, x, y, [(x, y - 12 * i) for i in range(1, 9)]):
         pass
-    assert phone.evaluate("scrollY") > 100
+    phone.wait_for_function("scrollY > 50")  # it follows the finger
+    phone.evaluate(SETTLED)
     assert values == [h.get_attribute("aria-valuetext") for h in phone.locator(".handle").all()]
 
 
@@ -291,7 +292,8 @@ def test_a_finger_draws_the_slider_along_and_scrolls_across_it(phone):
     figure.evaluate(CHANGES)
     for _ in finger(phone, at(9), y, [(at(9), y - 12 * i) for i in range(1, 9)]):
         pass
-    assert phone.evaluate("scrollY") > 100
+    phone.wait_for_function("scrollY > 50")  # it follows the finger
+    phone.evaluate(SETTLED)
     assert steps_of(figure) == 5 and shown(phone) == before and figure.evaluate("figure => figure.changes") == 0
     slider.press("ArrowRight")  # it still works
     assert steps_of(figure) == 6 and shown(phone) != before

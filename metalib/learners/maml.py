@@ -74,7 +74,8 @@ class MAML(Learner):
         if step_losses > 1:
             raise ValueError(f"step_losses={step_losses}: expected a share of training, 0 to 1; 0.5 is the first half")
         if not (adapts is None or callable(adapts) or adapts in ("all", "head", "norm", "context")):
-            raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm', 'context' or a function")
+            raise ValueError(f"adapts={adapts!r}: expected None, 'all', 'head', 'norm', 'context' or a function of a "
+                             "parameter's name and the parameter")
         self.net, self.inner_lr, self.steps, self.order, self.adapts = net, inner_lr, steps, order, adapts
         self.step_losses = step_losses
         if step_losses:
@@ -144,7 +145,8 @@ def adapting(net: nn.Module, adapts: Adapts) -> Params:
     moved = {id(slots[k]) for k in names}  # a shared parameter goes by the first of its names
     chosen = {k: p for k, p in params.items() if id(p) in moved}
     if not chosen:
-        raise ValueError(f"adapts={adapts!r} selects none of the {len(params)} parameters {[*params][:4]}...")
+        raise ValueError(f"adapts={adapts!r} selects none of the {len(params)} parameters {[*params][:4]}...: there is "
+                         "nothing that the inner loop could move")
     return chosen
 
 
