@@ -62,7 +62,7 @@ HEATS = [2.0 ** (e / 2) for e in range(-6, 17)]
 RATES = (1e-3, 3e-3, 1e-2)
 TASK, META_BATCH = {"way": 2, "shot": 5, "query": 10}, 2  # of training
 PASSES = META_BATCH * passes(10, 20, steps=1, order=1)  # of an update
-NETWORKS = {"ProtoNet": ["prototypes", "ridge"], "pooled classifier": ["ridge"], "untrained": ["ridge"]}
+NETWORKS = {"untrained": ["ridge"], "ProtoNet": ["prototypes", "ridge"], "pooled classifier": ["ridge"]}
 FIXED = {"pixels": ["cosine", "ridge"], "statistics": ["ridge"]}
 ENCODERS: dict[str, nn.Module] = {"pixels": nn.Flatten(), "statistics": Statistics()}
 METRICS = ("accuracy", "loss", "AUROC")
@@ -181,13 +181,16 @@ class Drawn(NamedTuple):
     way: int
 
 
-def drawn(tasks: Any, n: int, seed: int) -> Drawn:
+def drawn(tasks: Any, n: int, seed: int, *, whole: bool = False) -> Drawn:
+    """n episodes; `whole`: `images` are all of the bank, not those that were drawn."""
     support, y, query, target = tasks.sample_rows(n, generator=seeded(seed))
     unit, facts = query, tasks.images.about
     if "photograph" in facts:
         names = sorted(set(facts["photograph"]))
         unit = torch.tensor([names.index(p) for p in facts["photograph"]])[query]
     unit = unit.unique(return_inverse=True)[1]
+    if whole:
+        return Drawn(tasks.images.images, support, y, query, target, unit, tasks.way)
     rows, index = torch.cat([support, query], 1).unique(return_inverse=True)
     M = support.shape[1]
     return Drawn(tasks.images.images[rows], index[:, :M], y, index[:, M:], target, unit, tasks.way)
@@ -195,7 +198,7 @@ def drawn(tasks: Any, n: int, seed: int) -> Drawn:
 
 @cache
 def tests(name: str, shot: int, n: int, twins: bool = False) -> Drawn:
-    return drawn(exam(name, shot, twins=twins), n, 0)
+    return drawn(exam(name, shot, twins=twins), n, 0, whole=True)
 
 
 @cache
@@ -331,10 +334,10 @@ def tested(encoder: nn.Module, chosen: dict[str, Any], out: str, args: argparse.
     """{head: {task: {shot: {metric: sums}}}} of the source left out."""
     scale = scale_of(encoder, tuple(s for s in SOURCES if s != out))
     found: dict[str, Any] = {head: {name: {} for name in SOURCES[out]} for head in chosen}
-    for shot in args.shots:
-        for name in SOURCES[out]:
+    for name in SOURCES[out]:
+        z = encoded(encoder, tests(name, args.shots[0], args.episodes).images)  # at all shots the same bank
+        for shot in args.shots:
             d = tests(name, shot, args.episodes)
-            z = encoded(encoder, d.images)
             for head, by_shot in chosen.items():
                 strength, heat, _ = by_shot[str(shot)]
                 found[head][name][str(shot)] = {k: sums(v, d) for k, v in credits(
@@ -516,6 +519,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=40, help="tasks of the source on which all is chosen")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--smoke", action="store_true", help="seconds: everything once, tiny")
     options(parser)
     args = parser.parse_args()
@@ -525,7 +529,7 @@ def main() -> None:
     work = Work("medical", args)
     cells: dict[str, dict[str, dict[str, list[Any]]]] = {}  # row, task, shot: sums by seed
     chosen: dict[str, dict[str, Any]] = {}  # encoder, source left out: the picks of its heads
-    folds: dict[str, dict[str, Any]] = {name: {} for name in NETWORKS}  # rate, updates, source left out: picks
+    folds: dict[str, dict[str, Any]] = {name: {} for name in args.networks}  # rate, updates, source left out: picks
 
     def keep(encoder: str, heads: dict[str, Any]) -> None:
         for head, tasks in heads.items():
@@ -555,24 +559,23 @@ def main() -> None:
         "heat": {name: work.part(f"heat {name}", lambda: heat(name, out_of[name], pick[name], args))  # noqa: B023
                  for name in names},
         "sham": work.part("sham", lambda: sham({e: chosen[e]["blood"]["ridge"] for e in FIXED}, args))}
-    for name in NETWORKS:
+    widths: dict[str, Any] = {}
+    for name in args.networks:
         for rate in args.rates if name != "untrained" else [0.0]:
             folds[name][str(rate)] = {}
             for out in ("breast", "retina"):  # the first sources left out by each of the two folds
                 for n, outs in work.part(f"fold {name} {rate} {out}", lambda: fold(name, rate, out, args)).items():  # noqa: B023
                     folds[name][str(rate)].setdefault(n, {}).update(outs)
-    for seed in range(args.seeds):
-        for name in NETWORKS:
+        for seed in range(args.seeds):
             for out in SOURCES:
                 rate, n, picked = best(folds[name], out)
                 chosen.setdefault(name, {})[out] = {"rate": rate, "updates": n, **picked}
                 others = tuple(s for s in SOURCES if s != out)
                 keep(name, work.part(f"test {name} {out} {seed}", lambda: tested(
                     trained(name, others, rate, seed, [n])[n], picked, out, args)))  # noqa: B023
-    widths = {}
-    for out in ("breast", "retina"):
-        for n, outs in work.part(f"wide {out}", lambda: wide(best(folds["ProtoNet"], out)[0], out, args)).items():  # noqa: B023
-            widths.setdefault(n, {}).update(outs)
+        for out in ("breast", "retina") if name == "ProtoNet" else ():
+            for n, outs in work.part(f"wide {out}", lambda: wide(best(folds["ProtoNet"], out)[0], out, args)).items():  # noqa: B023
+                widths.setdefault(n, {}).update(outs)
 
     def measured(row: str, rival: str | None = None) -> dict[str, Any]:
         def one(name: str, shot: str, metric: str) -> dict[str, Any]:
