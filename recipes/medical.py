@@ -170,7 +170,10 @@ def scale_of(encoder: nn.Module, sources: tuple[str, ...]) -> Scale:
 # ---------------------------------------------------------------- episodes and heads
 
 class Drawn(NamedTuple):
-    """Episodes as rows of `images`: support (T, M), labels, query (T, Q), labels, the query's test unit (T, Q)."""
+    """Episodes as rows of `images`: support (T, M), labels, query (T, Q), labels, the query's test unit (T, Q).
+
+    Labels are numbered afresh in each episode: `kinds` (T, N) are the classes of the bank that they stand for.
+    """
 
     images: Tensor
     support: Tensor
@@ -178,6 +181,7 @@ class Drawn(NamedTuple):
     query: Tensor
     target: Tensor
     unit: Tensor
+    kinds: Tensor
     way: int
 
 
@@ -188,12 +192,14 @@ def drawn(tasks: Any, n: int, seed: int, *, whole: bool = False) -> Drawn:
     if "photograph" in facts:
         names = sorted(set(facts["photograph"]))
         unit = torch.tensor([names.index(p) for p in facts["photograph"]])[query]
-    unit = unit.unique(return_inverse=True)[1]
+    unit, kinds = unit.unique(return_inverse=True)[1], torch.arange(tasks.way).expand(n, -1)  # a coin has no class
+    if isinstance(tasks, FewShot):  # the support is in the order of its labels
+        kinds = tasks.images.labels[support[:, ::tasks.shot]]
     if whole:
-        return Drawn(tasks.images.images, support, y, query, target, unit, tasks.way)
+        return Drawn(tasks.images.images, support, y, query, target, unit, kinds, tasks.way)
     rows, index = torch.cat([support, query], 1).unique(return_inverse=True)
     M = support.shape[1]
-    return Drawn(tasks.images.images[rows], index[:, :M], y, index[:, M:], target, unit, tasks.way)
+    return Drawn(tasks.images.images[rows], index[:, :M], y, index[:, M:], target, unit, kinds, tasks.way)
 
 
 @cache
@@ -288,9 +294,10 @@ def sums(credit: Tensor, d: Drawn) -> dict[str, list[float]]:
 
 
 def by_unit(values: Tensor, d: Drawn) -> Tensor:
-    """Sums (units, N)."""
+    """Sums (units, N), by class of the bank."""
     table = torch.zeros(int(d.unit.max()) + 1, d.way, dtype=torch.float64)
-    return table.index_put_((d.unit.flatten(), d.target.flatten()), values.flatten(), accumulate=True)
+    kind = d.kinds.gather(1, d.target).flatten()
+    return table.index_put_((d.unit.flatten(), kind), values.flatten(), accumulate=True)
 
 
 def interval(seeds: list[dict[str, list[float]]], d: Drawn, factor: int = 1) -> dict[str, Any]:
@@ -381,12 +388,14 @@ def spoken(name: str, out: str, pick: list[float], args: argparse.Namespace, *, 
 def report(name: str, out: str, pick: list[float], args: argparse.Namespace) -> dict[str, Any]:
     """What a hospital asks of the ridge on statistics, at 5 shots."""
     d, logits = spoken(name, out, pick, args, n=args.episodes)
-    right, found = (logits.argmax(2) == d.target), {"units": int(d.unit.max()) + 1}
-    counts = torch.zeros(d.way, d.way).index_put_((d.target.flatten(), logits.argmax(2).flatten()),
-                                                  torch.ones(d.target.numel()), accumulate=True)
+    truth, call = (d.kinds.gather(1, labels) for labels in (d.target, logits.argmax(2)))
+    right, found = truth == call, {"units": int(d.unit.max()) + 1}
+    counts = torch.zeros(d.way, d.way).index_put_((truth.flatten(), call.flatten()), torch.ones(truth.numel()),
+                                                  accumulate=True)
     for c in range(d.way):  # the recall of one class: its queries alone
-        of = (d.target == c).nonzero()[:, 1].view(len(right), -1)
-        part = d._replace(target=torch.zeros_like(of), unit=d.unit.gather(1, of).unique(return_inverse=True)[1], way=1)
+        of = (truth == c).nonzero()[:, 1].view(len(right), -1)
+        part = d._replace(target=torch.zeros_like(of), kinds=torch.zeros_like(d.kinds), way=1,
+                          unit=d.unit.gather(1, of).unique(return_inverse=True)[1])
         found[f"recall {c}"] = interval([sums(right.gather(1, of).double(), part)], part)
     found["confusion"], found["ECE"] = counts.long().tolist(), calibration(pick[1] * logits, d)
     if name in ILL:
@@ -418,7 +427,7 @@ def heat(name: str, out: str, pick: list[float], args: argparse.Namespace) -> di
     for s, y in zip(d.support[:half], d.y):
         alone = left_out(z[s], one_hot(y, d.way).double(), strength)
         support.append(min(HEATS, key=lambda t: loss(t * alone, y)))  # noqa: B023
-    test = d._replace(**{k: getattr(d, k)[:half] for k in ("support", "y", "query", "target")},
+    test = d._replace(**{k: getattr(d, k)[:half] for k in ("support", "y", "query", "target", "kinds")},
                       unit=d.unit[:half].unique(return_inverse=True)[1])
     taus = {"default": 10.0, "others": elsewhere(out, pick[0], args), "support": support, "own": own}
     rows, losses = {}, {}
