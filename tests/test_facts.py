@@ -245,6 +245,7 @@ def test_a_sham_is_a_fair_coin_per_slide_afresh_in_each_episode():
             assert (set(s.tolist()) == set(q.tolist())) != apart
         heads = torch.zeros(14, 2).index_put_((slide_s.flatten(), y.flatten()), torch.ones(()), accumulate=True)
         assert (heads[:, 0] / heads.sum(1) - 0.5).abs().max() < 0.15
+        assert (target.double().mean(0) - 0.5).abs().max() < 0.13  # the order of the query says nothing
         episode = tasks.sample(3, generator=seeded(0))
         assert episode.support.way == 2 and episode.support.x.shape == (3, 12, 16)
         rows = tasks.sample_rows(3, generator=seeded(0))

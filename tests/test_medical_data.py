@@ -180,10 +180,10 @@ def smears(data, monkeypatch):
     return path
 
 
-def test_cells_are_cut_square_and_know_their_smear(smears):
+def test_cells_are_cut_square_and_know_their_photograph(smears):
     images = bccd()
     assert images.names == ("red", "white", "platelet") and images.counts.tolist() == [3, 3, 3]
-    assert images.about["smear"].tolist() == [f"BloodImage_{i}" for i in range(3)] * 3
+    assert images.about["photograph"].tolist() == [f"BloodImage_{i}" for i in range(3)] * 3
     assert images.about["part"].tolist() == ["train", "val", "test"] * 3 and images.shape == (3, 28, 28)
     with zipfile.ZipFile(smears) as archive, archive.open("BCCD/JPEGImages/BloodImage_1.jpg") as file:
         picture = Image.open(file).convert("RGB")
@@ -230,8 +230,8 @@ def test_the_real_files_hold_what_is_published():
     assert medmnist("referable").counts.tolist() == [900, 700]
     assert medmnist("referable").images.float().mean() == retina.images.float().mean()
     blood = bccd()
-    assert blood.counts.tolist() == [4153, 372, 361] and len(set(blood.about["smear"])) == 364
-    tasks = FewShot(blood, 3, 5, 15, apart="smear")
+    assert blood.counts.tolist() == [4153, 372, 361] and len(set(blood.about["photograph"])) == 364
+    tasks = FewShot(blood, 3, 5, 15, apart="photograph")
     assert audit(tasks, episodes=20).passed
 
 

@@ -5,8 +5,9 @@ lightweight benchmark for 2D and 3D biomedical image classification". Scientific
 doi:10.1038/s41597-022-01721-8. Files: https://zenodo.org/records/10519652. Licence: CC BY 4.0. Not for clinical use.
 Made from: breast, W. Al-Dhabyani et al., "Dataset of breast ultrasound images", Data in Brief 28:104863 (2020),
 doi:10.1016/j.dib.2019.104863; pneumonia, D. S. Kermany et al., "Identifying medical diagnoses and treatable diseases by
-image-based deep learning", Cell 172(5):1122-1131 (2018), doi:10.1016/j.cell.2018.02.010; retina, the DeepDRiD
-challenge (2020).
+image-based deep learning", Cell 172(5):1122-1131 (2018), doi:10.1016/j.cell.2018.02.010; retina, R. Liu et al.,
+"DeepDRiD: Diabetic retinopathy, grading and image quality estimation challenge", Patterns 3(6):100512 (2022),
+doi:10.1016/j.patter.2022.100512.
 """
 
 import hashlib
@@ -37,9 +38,9 @@ def medmnist(name: str) -> ClassImages:
         "retina"       five ordinal grades of retinopathy   1,080 / 120 / 400, photographs of the retina
         "referable"    not referable; grade 2 and above     the same
 
-    `bank.where(part="test")` is the official test part. No file says which images are of one patient: a split by
-    patient cannot be made. The order is canonical (part, class, pixels), however the file is packed. This module's
-    docstring has licences and citations.
+    `bank.where(part="test")` is the official test part. The files do not say which images are of one patient, so that a
+    split by patient cannot be made from them; of "breast" the parts share nearly equal images. The order is
+    canonical (part, class, pixels), however the file is packed. This module's docstring has licences and citations.
 
     Reads `<data root>/medmnist/<name>mnist.npz`, or downloads it there once (MD5 verified); what it holds is compared
     with the digest of the published content. Raises FileNotFoundError (no file and no network) or ValueError (a damaged

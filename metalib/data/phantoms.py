@@ -46,8 +46,7 @@ def phantoms(slides: int = 40, per_slide: int = 20, *, contrast: float = 0.3, nu
     tint, brightness = (nuisance * 0.15 * normal(S, 3)).exp(), normal(S)
     waves, phase = 4 * normal(S, 3, 2), 2 * math.pi * uniform(S, 3, 1, 1)
     pattern = (torch.einsum("skd,dhw->skhw", waves, at) + phase).sin().mean(1)  # (S, H, W)
-    slide = torch.arange(M) // per_slide
-    lesion = torch.arange(M) % 2
+    slide, lesion = torch.arange(M) // per_slide, torch.arange(M) % 2
 
     def spot(centre: Tensor, radius: Tensor | float) -> Tensor:  # (M, H, W)
         return (-(at - centre[..., None, None]).square().sum(1) / (2 * torch.as_tensor(radius) ** 2)).exp()

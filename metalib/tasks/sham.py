@@ -47,8 +47,9 @@ class Sham:
         return Episode(Data(rows(support, self.draw.dtype), y, 2), Data(rows(query, self.draw.dtype), target, 2))
 
     def sample_rows(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows of the bank, for an audit: support (T, M), labels, query (T, Q), labels, by label."""
+        """Rows of the bank, for an audit: support (T, M), labels, query (T, Q), labels, shuffled."""
         support, y, query, target = self.draw.sample_rows(n, generator=generator)  # labels are slides so far
         near, far = (2 * self.sources * part for part in (self.draw.shot, self.draw.query))
-        query, target = query[:, -far:], target[:, -far:]  # the last slides
+        turn = torch.rand(n, far, generator=generator, dtype=torch.float64).argsort(1)  # the order says nothing
+        query, target = (part[:, -far:].gather(1, turn) for part in (query, target))  # the last slides
         return support[:, :near], y[:, :near] // self.sources, query, target // self.sources % 2

@@ -134,3 +134,13 @@ def wrong_kappa_correlation(table):
     x, y = (p.sum(1) * i).sum(), (p.sum(0) * i).sum()
     cov = (p * torch.outer(i - x, i - y)).sum()
     return cov / ((p.sum(1) * (i - x) ** 2).sum() * (p.sum(0) * (i - y) ** 2).sum()).sqrt()
+
+
+def wrong_kappa_five_grades(table):
+    """The cost of five grades, whatever the table."""
+    i = torch.arange(5).double()[:len(table)]
+    cost = (i[:, None] - i) ** 2
+    n = len(cost)
+    p = table / table.sum()
+    blind = torch.outer(p.sum(1), p.sum(0))
+    return 1 - (cost * p[:n, :n]).sum() / (cost * blind[:n, :n]).sum()
