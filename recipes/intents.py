@@ -24,7 +24,7 @@ detection   10 of a domain's intents; near: queries of its other five; far: half
                  the training texts
     ProtoNet     15-way 5-shot episodes of the training intents, each of one domain or of all, as validation has it (of
                  the embeddings, and the transformers follow); an average of embeddings, or a small transformer
-    pooled       the same encoders, one classifier of all 90 training intents
+    pooled       one classifier of all 90 training intents, on the embeddings alone: a transformer costs twice as much
     + TF-IDF     the two kernels added, with a weight: also that of embeddings that were not trained, and of LSA, the
                  first singular vectors of the training texts; "word share" weighs TF-IDF's own two halves
     transductive LSA of all texts of the domain, without labels
@@ -63,7 +63,6 @@ LEARNERS = {  # encoder, objective, rates
     "ProtoNet, word embeddings": ("bag", "episodes", BAG),
     "pooled, word embeddings": ("bag", "classes", BAG),
     "ProtoNet, transformer": ("transformer", "episodes", TRANSFORMER),
-    "pooled, transformer": ("transformer", "classes", TRANSFORMER),
 }
 FIRST = "ProtoNet, word embeddings"
 Kernel = Callable[[Tensor, Tensor], Tensor]  # texts (T, A) and (T, B), as numbers -> (T, A, B)
