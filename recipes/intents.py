@@ -24,7 +24,8 @@ detection   10 of a domain's intents; near: queries of its other five; far: half
                  the training texts
     ProtoNet     15-way 5-shot episodes of the training intents, each of one domain or of all, as validation has it (of
                  the embeddings, and the transformers follow); an average of embeddings, or a small transformer
-    pooled       one classifier of all 90 training intents, on the embeddings alone: a transformer costs twice as much
+    pooled       one classifier of all 90 training intents, on the embeddings alone: transformers cost twice as much,
+                 and are trained with one seed in each fold
     + TF-IDF     the two kernels added, with a weight: also that of embeddings that were not trained, and of LSA, the
                  first singular vectors of the training texts; "word share" weighs TF-IDF's own two halves
     transductive LSA of all texts of the domain, without labels
@@ -404,7 +405,8 @@ def chosen(tried: dict[str, list[Any]], name: str, episodes: str | None = None) 
 def one_seed(fold: Fold, seed: int, tried: dict[str, list[Any]], args: argparse.Namespace) -> dict[str, Any]:
     """Whole domains, detection, and the class sets after a training without siblings."""
     source = fold.source
-    rows = {name: source.trained(name, seed, chosen(tried, name), args.iterations) for name in LEARNERS}
+    names = [name for name, (encoder, *_) in LEARNERS.items() if seed == 0 or encoder != "transformer"]
+    rows = {name: source.trained(name, seed, chosen(tried, name), args.iterations) for name in names}
     untrained = source.rows(source.network("bag", seed))
     result: dict[str, Any] = {f"{shot}-shot": exam.all(rows, untrained) for shot, exam in fold.exams.items()}
     result["detection"] = detection(fold, rows[FIRST], args)
@@ -501,9 +503,9 @@ def row(units: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def rows(runs: list[list[dict[str, dict[str, float]]]]) -> dict[str, Any]:
-    """Rows by key, of runs[fold or set][seed] = {key: {unit: mean}}."""
-    return {key: row({unit: [run[key][unit] for run in seeds] for seeds in runs for unit in seeds[0][key]})
-            for key in runs[0][0]}
+    """Rows by key, of runs[fold or set][seed] = {key: {unit: mean}}; of transformers the first seed alone."""
+    return {key: row({unit: [run[key][unit] for run in (seeds[:1] if "transformer" in key else seeds)]
+                      for seeds in runs for unit in seeds[0][key]}) for key in runs[0][0]}
 
 
 def flat(runs: list[list[dict[str, Any]]], what: str) -> list[list[dict[str, Any]]]:
@@ -516,7 +518,7 @@ def edges(runs: list[list[dict[str, Any]]]) -> dict[str, str]:
     """How often a choice stood at the end of its grid: of strengths either end, of weights the upper end."""
     found = {}
     for key in (chosen := flat(runs, "chosen"))[0][0]:
-        picks = [run[key] for seeds in chosen for run in seeds if run[key]]
+        picks = [run[key] for seeds in chosen for run in seeds if run.get(key)]
         scale = 0.1 if "logistic" in key else 1.0
         ends = [scale * STRENGTHS[0], scale * STRENGTHS[-1]]
         strong = sum(p[-1] in ends for p in picks)
