@@ -1,11 +1,11 @@
 """Chapter 15's recipe: its heads are metalib's, its measures are what they say, and its fragment runs."""
 
+import argparse
 import json
 import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from conftest import ROOT
 from metalib import Data, seeded
 from metalib.data import clinc, root
-from metalib.learners.head import RidgeHead
+from metalib.learners.head import RidgeHead, logistic
 from metalib.learners.metric import ProtoNet
 
 pytest.importorskip("sklearn")
@@ -78,6 +78,25 @@ def test_a_sum_of_kernels_is_a_concatenation_of_vectors(recipe, tasks):
     assert torch.allclose(made.inner, summed.inner) and torch.allclose(made.outer, summed.outer)
 
 
+def test_logistic_on_a_kernel_is_metalib_s_without_its_constant_feature(recipe, tasks):
+    rows, ids, kernel = tasks
+    y = torch.eye(4, dtype=torch.float64).repeat_interleave(3, 0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        scores = kernel.logistic(0.1, steps=300)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for t in range(2):
+        z, q = rows[ids[t, :, :3].flatten()], rows[ids[t, :, 3:].flatten()]
+        assert torch.allclose(scores[t], q @ logistic(z, y, 0.1, 2000), atol=1e-6)
+
+
+def test_intervals_are_student_s_over_units_and_not_over_tasks(recipe):
+    row = recipe.row({"a": [0.5, 0.7], "b": [0.7, 0.7], "c": [0.9, 0.7]})
+    assert row["mean"] == 0.7 and row["n"] == 3
+    assert row["ci95"] == pytest.approx(4.302653 * 0.1 / 3 ** 0.5, abs=2e-5)
+
+
 def test_auroc_and_false_accepts_are_counts(recipe):
     inside, outside = torch.tensor([[0.9, 0.8, 0.5, 0.4]]), torch.tensor([[0.85, 0.5, 0.1]])
     pairs = [(a > b) + 0.5 * (a == b) for a in inside[0] for b in outside[0]]
@@ -112,14 +131,44 @@ def test_its_fragment_runs_and_writes_every_row(recipe, tmp_path, monkeypatch):
     recipe.main()
     found = json.loads((tmp_path / "results" / "intents-smoke.json").read_text(encoding="utf-8"))
     assert "CC BY 3.0" in found["source"]
-    learners = len(recipe.LEARNERS)
-    for split, kinds, learned in (("domains", 2, learners), ("intents", 1, learners // 2)):
-        rows = [key for key in found[split] if key.split(", ")[0] in ("one domain", "all test intents")]
-        assert len(rows) == kinds * 2 * (2 + 2 * learned) + (2 if split == "domains" else 0)
-        assert all(0 <= found[split][key]["mean"] <= 1 and found[split][key]["n"] == 4 for key in rows)
-    detection = [key for key in found["domains"] if key.startswith(("near", "far"))]
-    assert len(detection) == 2 * 2 * 2 * (1 + 2 * learners)
-    gap = found["domains"]["minus TF-IDF, ridge"]["one domain, 5-shot: TF-IDF, centroid"]["mean"]
-    rows = found["domains"]
-    assert np.isclose(gap, rows["one domain, 5-shot: TF-IDF, centroid"]["mean"]
-                      - rows["one domain, 5-shot: TF-IDF, ridge"]["mean"], atol=1e-4)
+    learners, episodes = recipe.LEARNERS, sum(spec[1] == "episodes" for spec in recipe.LEARNERS.values())
+    rows = {key for key in found["domains"] if "AUROC" not in key and "false" not in key and "turned" not in key
+            and "kept" not in key}
+    assert len(rows) == 2 * (7 + 2 * len(learners) + episodes + 1)  # what is fixed, networks, the untrained one
+    for split, n in (("domains", 3), ("siblings, with", 3), ("siblings, without", 3)):
+        assert all(0 <= row["mean"] <= 1 and row["n"] == n == len(row["units"]) for row in found[split].values())
+    assert set(found["siblings, with"]) == set(found["siblings, without"]) <= rows
+    assert [key for key in found["siblings, with"]["5-shot: TF-IDF, ridge"]["units"]] == [
+        f"fold 0, set {third}" for third in range(3)]
+    assert len([key for key in found["domains"] if "AUROC" in key]) == 2 * 2 * 3
+    assert found["audit"]["domains"]["shared"] == [] and len(found["audit"]["intents"]["shared"]) >= 8
+    assert set(found["longer"]["5-shot"]) == {"TF-IDF, ridge", *learners}
+
+
+@pytest.mark.skipif(not has_real_data(), reason="CLINC150 is not in the data root (METALIB_DATA)")
+def test_only_the_siblings_differ_between_the_two_trainings(recipe, monkeypatch):
+    monkeypatch.setattr(recipe.Fold, "exam", lambda *_: {})
+    monkeypatch.setattr(recipe, "Source", lambda corpus, classes: classes)
+    corpus, args = recipe.Corpus(40), argparse.Namespace(episodes=2, val_episodes=2)
+    tested = []
+    for number in range(3):
+        fold = recipe.Fold(corpus, number, args)
+        assert len(fold.source) == 90 and list(fold.units["val"]) == [
+            d for d, part in clinc.FOLDS[number].items() if part == "val"]
+        for classes, train in zip(fold.sets.values(), fold.with_siblings, strict=True):
+            domains = {corpus.bank.groups[c] for c in classes}
+            swapped = set(train) - set(fold.source)
+            assert len(classes) == 15 and len(domains) == 3 and domains == set(fold.units["test"])
+            assert len(set(train)) == 90 and not set(train) & set(classes) and not set(fold.source) & set(classes)
+            assert len(swapped) == 30 and {corpus.bank.groups[c] for c in swapped} == domains
+            assert not (set(train) | set(fold.source)) & set(*fold.units["val"].values())
+            tested += classes
+    assert len(set(tested)) == len(tested) == 135
+
+
+@pytest.mark.skipif(not has_real_data(), reason="CLINC150 is not in the data root (METALIB_DATA)")
+def test_the_audit_reports_siblings_of_a_random_split_and_none_of_whole_domains(recipe):
+    found = recipe.leaks(16)
+    assert found["domains"]["shared"] == () and "in training as well: no group" in found["domains"]["text"]
+    assert len(found["intents"]["shared"]) >= 8 and "banking" in found["intents"]["text"]
+    assert sum(found["domains"]["siblings"]) == 0 < min(found["intents"]["siblings"])

@@ -211,6 +211,17 @@ def test_whole_domains_test_and_validate_or_intents_at_random(mini):
     assert "CC BY 3.0" in repr(texts) and "Larson" in repr(texts)
 
 
+def test_an_audit_names_the_domains_that_training_and_test_share(mini):
+    put(mini)
+    for split, leaks in (("domains", False), ("intents", True)):
+        bank = clinc150(split)
+        test, train = (bank.split(part).encoded(lambda texts: torch.randn(len(texts), 4)) for part in ("test", "train"))
+        report = audit(FewShot(test, 2, 1, 1), episodes=5, trained_on=train)
+        assert list(report.both_sides) == sorted(set(test.groups) & set(train.groups))
+        assert bool(report.both_sides) == leaks
+        assert f"in training as well: {', '.join(report.both_sides) if leaks else 'no group'}\n" in str(report)
+
+
 def test_the_packing_of_a_copy_does_not_matter(mini):
     put(mini)
     one = clinc150()

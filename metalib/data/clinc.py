@@ -24,8 +24,8 @@ def clinc150(split: str = "domains", *, fold: int = 0) -> ClassTexts:
 
     - "domains": whole domains. Three of them test and one validates: `fold` 0 tests banking, credit cards and travel, 1
       kitchen, home and car, 2 utility, work and small talk. What a new bot looks like to an old one.
-    - "intents": intents at random, `fold` is the seed. Most test intents then have siblings of their own domain in
-      training, which is easier, and what many published splits do.
+    - "intents": intents at random, `fold` is the seed, so that the three test sets overlap. Test intents then have
+      siblings of their own domain in training; `audit(tasks, trained_on=bank)` names the domains on both sides.
 
     The published train, val and test examples of an intent are merged, because here whole intents are held out. A text
     that stands twice under one intent is kept once; four texts stand under two intents, and are kept under both. What

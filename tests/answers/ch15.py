@@ -66,6 +66,21 @@ def wrong_false_accepts_interpolates(inside, outside, keep):
     return (outside >= torch.quantile(inside, 1 - keep)).double().mean()
 
 
+def wrong_false_accepts_rounds_to_the_nearest(inside, outside, keep):
+    """The number to keep is rounded to the nearest whole one."""
+    return _share(inside, outside, round(keep * len(inside)))
+
+
+def wrong_false_accepts_nearest_quantile(inside, outside, keep):
+    """The quantile that takes the nearer of two scores."""
+    return (outside >= torch.quantile(inside, 1 - keep, interpolation="nearest")).double().mean()
+
+
+def wrong_false_accepts_unguarded(inside, outside, keep):
+    """(1 - 0.8) * 50 is 9.999999999999998, and int() makes 9 of it."""
+    return (outside >= inside.sort().values[int((1 - keep) * len(inside))]).double().mean()
+
+
 def wrong_false_accepts_counts(inside, outside, keep):
     """A number of requests, not a share."""
     return _share(inside, outside, math.ceil(keep * len(inside) - 1e-9)) * len(outside)

@@ -19,7 +19,8 @@ def check_false_accepts(answer: Callable[..., Any]) -> None:
     """
     for seed, n, m, keep, ties in ((0, 40, 600, 0.95, False), (1, 20, 1000, 0.5, False), (2, 33, 1280, 0.9, False),
                                    (3, 50, 800, 0.8, True), (4, 7, 500, 1.0, False), (5, 1, 180, 0.95, False),
-                                   (6, 60, 140, 0.95, True)):
+                                   (6, 60, 140, 0.95, True), (7, 33, 900, 0.8, False), (8, 7, 600, 0.9, False),
+                                   (9, 50, 800, 0.8, False)):
         g = seeded(seed)
         inside = torch.randn(n, generator=g, dtype=torch.float64) + 1
         outside = 1.5 * torch.randn(m, generator=g, dtype=torch.float64) + 0.5
