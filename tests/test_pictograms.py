@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from metalib import FewShot
 from metalib.data import root
 from metalib.data.lettering import ALIKE_ACROSS, resemblance
 from metalib.data.pictograms import NOTICE, pictograms
@@ -44,6 +45,16 @@ def test_no_first_word_is_in_two_splits_and_no_name_in_none(icons):
     assert sum(map(len, words.values())) == len(set.union(*words.values())) == len(set(icons.groups))
     assert sorted(c for cs in icons.splits.values() for c in cs) == list(range(len(icons)))
     assert all(name.split("-")[0] == group for name, group in zip(icons.names, icons.groups))
+
+
+def test_the_families_are_a_fact_by_which_support_and_query_can_be_parted(icons):
+    whose = icons.fact("family").reshape(len(icons), 16)
+    assert set(whose.flatten()) == {family for family, _, _ in module.STYLES}
+    assert min(len(set(row)) for row in whose.tolist()) == 3
+    tasks = FewShot(icons.split("test"), way=5, shot=1, query=5, apart="family")
+    classes, examples = tasks.sample_indices(20, generator=torch.Generator().manual_seed(0))
+    drawn = tasks.images.fact("family")[(tasks.images.starts[classes][..., None] + examples).numpy()]
+    assert all(not set(task[:, 0]) & set(task[:, 1:].flatten()) for task in drawn)
 
 
 def test_logos_are_left_out(icons):
@@ -97,7 +108,7 @@ def test_it_is_drawn_once(icons, monkeypatch):
 
 def test_a_damaged_cache_is_drawn_again_with_a_warning(fonts, monkeypatch):
     few = {"images": np.zeros((3, 16, 28, 28), dtype=np.uint8), "names": np.array(["a", "b-x", "c"]),
-           "splits": np.array(["train", "val", "test"])}
+           "splits": np.array(["train", "val", "test"]), "families": np.full((3, 16), "one")}
     monkeypatch.setattr(module, "_draw_all", lambda *_: few)
     assert pictograms().groups == ("a", "b", "c")
     (file,) = (fonts.parent / "cache").iterdir()

@@ -11,6 +11,7 @@ for a page that shows what is drawn here; pictograms.json beside this file has t
 import hashlib
 import json
 import random
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -47,9 +48,9 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
 
     Classes are names that at least three families draw; of names that look alike, as for the letters of `glyphs`, one
     is kept (no measure knows what is meant: "envelope" and "mail" both stay, in one split). Groups are first words,
-    "file" of "file-pdf", and no group is in two splits. Size 64 shows the same drawings as 28, only finer. Drawn once
-    (about five seconds) and then read from the cache under the data root. The same seed gives the same bytes on every
-    machine; it changes the jitter, never the classes.
+    "file" of "file-pdf", and no group is in two splits; the fact "family" says whose a drawing is. Size 64 shows the
+    same drawings as 28, only finer. Drawn once (about five seconds) and then read from the cache under the data root.
+    The same seed gives the same bytes on every machine; it changes the jitter, never the classes.
 
     Raises ImportError without qtawesome (Qt itself is not needed), FileNotFoundError or ValueError if its fonts are
     other ones, unreadable or damaged, ValueError for another size.
@@ -61,7 +62,8 @@ def pictograms(size: int = 28, seed: int = 0) -> ClassImages:
     arrays = cached(f"pictograms{int(size)}-seed{seed}", lambda: _draw_all(folder, maps, int(size), seed),
                     lambda a: a["images"].shape == (len(a["names"]), DRAWINGS, size, size),
                     made_from=(Path(__file__), Path(lettering.__file__), FILE))
-    return lettering.bank(arrays, [_word(name) for name in arrays["names"].tolist()])
+    bank = lettering.bank(arrays, [_word(name) for name in arrays["names"].tolist()])
+    return replace(bank, about={"family": arrays["families"].flatten()})
 
 
 def _folder() -> Path:

@@ -54,6 +54,20 @@ def right_sliding_stacked(x, y, reach):
     return _cosines(x, y, _moves(reach)).amax(0)
 
 
+def right_sliding_running_maximum(x, y, reach):
+    """The largest so far, from 0: no cosine of pictures without negative pixels is less."""
+    best = torch.zeros(len(x), len(y), dtype=x.dtype)
+    for found in _cosines(x, y, _moves(reach)):
+        best = torch.maximum(best, found)
+    return best
+
+
+def wrong_sliding_largest_of_a_query(x, y, reach):
+    """The best mean of each query, for all means."""
+    found = _cosines(x, y, _moves(reach)).amax(0)
+    return found.amax(1, keepdim=True).expand_as(found)
+
+
 def wrong_sliding_around_the_edge(x, y, reach):
     """torch.roll brings the ink in again."""
     return _cosines(x, y, _moves(reach), lambda y, i, j: y.roll((i, j), (1, 2))).amax(0)

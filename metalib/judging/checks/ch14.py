@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalib.functional import seeded
-from metalib.judging.checks.asking import ask, demand, given, tensor
+from metalib.judging.checks.asking import apart, ask, demand, given, tensor
 
 
 def check_sliding(answer: Callable[..., Any]) -> None:
-    """`answer(x, y, reach)` -> (M, N): for queries x (M, H, W) and means y (N, H, W), the best cosine of a move."""
+    """`answer(x, y, reach)` -> (M, N): for queries x (M, H, W) and means y (N, H, W), at least 0, the best cosine."""
     for seed, M, N, H, W, reach in ((0, 4, 3, 12, 12, 3), (1, 2, 5, 9, 14, 2), (2, 1, 1, 8, 8, 1)):
         g = seeded(seed)
         x, y = torch.zeros(M, H, W, dtype=torch.float64), torch.zeros(N, H, W, dtype=torch.float64)
@@ -31,7 +31,9 @@ def check_sliding(answer: Callable[..., Any]) -> None:
             with given(f"{N} pictures of {H} x {W} pixels, each moved {down} down and {right} to the right, and reach "
                        f"{reach}"):
                 own = _asked(answer, moved, y, reach).diagonal()
-                demand((own - 1).abs().max() <= 1e-6, f"a moved picture and itself have {float(own.min()):.4g}: "
+                worst = int((own - 1).abs().argmax())
+                found, whole = apart(float(own[worst]), 1.0)
+                demand((own - 1).abs().max() <= 1e-6, f"a moved picture and itself have {found}, not {whole}: "
                        "was that move tried, and do the lengths stay those of whole pictures?")
         with given(f"ink at one edge, and at the other, {H} x {W} pixels, reach {reach}"):
             edge, other = torch.zeros(2, 1, H, W, dtype=torch.float64)
